@@ -1,2 +1,27 @@
-//! placeholder
-fn main() {}
+//! The `covet-host` command. Each subcommand has a file; `flags` is what can be typed, `failure` how a command fails.
+#![forbid(unsafe_code)]
+
+mod compile;
+mod component;
+mod failure;
+mod flags;
+mod inspect;
+mod logging;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use flags::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Run(flags) => run::run(flags),
+        Command::Compile(flags) => compile::compile(&flags),
+        Command::Inspect(flags) => inspect::inspect(&flags),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -78,7 +78,10 @@ impl Config {
     /// Says which setting makes no sense, if one does not.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         let rules = [
-            (self.submission_entries > 0, "submission_entries must not be 0"),
+            (
+                self.submission_entries > 0,
+                "submission_entries must not be 0",
+            ),
             (
                 self.completion_entries >= self.submission_entries,
                 "completion_entries must be at least submission_entries",
@@ -177,15 +180,24 @@ mod tests {
             assert_eq!(io.to_string().parse::<Io>().unwrap(), io);
         }
         let error = "kqueue".parse::<Io>().unwrap_err().to_string();
-        assert!(error.contains("kqueue") && error.contains("uring"), "{error}");
+        assert!(
+            error.contains("kqueue") && error.contains("uring"),
+            "{error}"
+        );
     }
 
     #[test]
     fn the_defaults_pass_their_own_check_and_nonsense_does_not() {
         assert_eq!(Config::default().check(), Ok(()));
-        let config = Config { buffer_count: 1000, ..Config::default() };
+        let config = Config {
+            buffer_count: 1000,
+            ..Config::default()
+        };
         assert!(config.check().unwrap_err().contains("power of two"));
-        let config = Config { connection_buffers_resume: 32, ..Config::default() };
+        let config = Config {
+            connection_buffers_resume: 32,
+            ..Config::default()
+        };
         assert!(config.check().unwrap_err().contains("below"));
     }
 }

@@ -27,6 +27,7 @@ pub struct App {
     pub(crate) usage: Arc<Usage>,
     routes: Vec<Route>,
     openapi: Option<String>,
+    memory_bytes: usize,
 }
 
 /// A route as the application declared it. Its index is what a request carries.
@@ -129,11 +130,13 @@ impl App {
             usage: Arc::new(Usage::default()),
             routes: Vec::new(),
             openapi: None,
+            memory_bytes: 0,
         };
         let mut instance = Instance::start(&app).await?;
         let (routes, openapi) = instance.introspect().await?;
         app.routes = routes.into_iter().map(route).collect::<Result<_, _>>()?;
         app.openapi = openapi;
+        app.memory_bytes = instance.memory_bytes();
         Ok(app)
     }
 
@@ -145,6 +148,11 @@ impl App {
     /// The OpenAPI document as JSON, if the application has one.
     pub fn openapi(&self) -> Option<&str> {
         self.openapi.as_deref()
+    }
+
+    /// Linear memory of an instance after its start-up.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// What its operator called it.

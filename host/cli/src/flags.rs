@@ -1,0 +1,219 @@
+//! The command line as it is typed. What the values mean is decided in `settings.rs`.
+
+use std::{net::SocketAddr, net::ToSocketAddrs, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+
+/// Serves web applications whose handlers run as sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "covet-host", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve one application over HTTP/1.1.
+    Run(RunFlags),
+    /// Compile an application into the cache, so that its first start is as fast as the next.
+    Compile(CompileFlags),
+    /// Show what an application needs, offers and serves.
+    Inspect(InspectFlags),
+}
+
+/// What every command needs to load a component.
+#[derive(Args, Debug)]
+pub(crate) struct ComponentFlags {
+    /// The application: a component made by `covet build`, or by any other tool for the world `covet:app/application`.
+    #[arg(value_name = "APP.WASM")]
+    pub(crate) file: PathBuf,
+
+    /// Linear memory that one instance may have; allocations beyond it fail inside the guest.
+    #[arg(long, env = "COVET_MEMORY", value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) memory: ByteSize,
+
+    /// Where compiled applications are kept [default: $XDG_CACHE_HOME/covet-host or ~/.cache/covet-host].
+    #[arg(long, env = "COVET_CACHE_DIR", value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// A variable for the application, in os.environ and `host.config`; may be given several times.
+    #[arg(long = "env", env = "COVET_ENV", value_name = "NAME=VALUE", value_parser = variable, value_delimiter = ',')]
+    pub(crate) variables: Vec<(String, String)>,
+
+    /// Log lines as text or as one JSON object each; they go to standard error.
+    #[arg(long, env = "COVET_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+
+    /// What is logged, as in `info`, `debug` or `info,guest=warn,access=off`.
+    #[arg(long, env = "COVET_LOG", value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunFlags {
+    #[command(flatten)]
+    pub(crate) component: ComponentFlags,
+
+    /// Address and port; port 0 takes a free one and says which.
+    #[arg(long, env = "COVET_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = address)]
+    pub(crate) listen: SocketAddr,
+
+    /// Threads, each with an event loop and instances of its own [default: one for each processor].
+    #[arg(long, env = "COVET_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// What of earlier requests a request can see: nothing, or what its instance's earlier requests left.
+    #[arg(long, env = "COVET_ISOLATION", value_name = "MODE", default_value = "fresh")]
+    pub(crate) isolation: IsolationMode,
+
+    /// Time until the first byte of a response, and for each pause of its body.
+    #[arg(long, env = "COVET_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+
+    /// Processor time of one request.
+    #[arg(long, env = "COVET_CPU_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) cpu_timeout: Duration,
+
+    /// Largest body of a request; 413 beyond it.
+    #[arg(long, env = "COVET_MAX_BODY", value_name = "SIZE", default_value = "10MiB")]
+    pub(crate) max_body: ByteSize,
+
+    /// Largest head of a request; 431 beyond it.
+    #[arg(long, env = "COVET_MAX_HEAD", value_name = "SIZE", default_value = "32KiB")]
+    pub(crate) max_head: ByteSize,
+
+    /// Time for the head of a request, from its first byte.
+    #[arg(long, env = "COVET_HEAD_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) head_timeout: Duration,
+
+    /// How long a connection may be without a request.
+    #[arg(long, env = "COVET_IDLE_TIMEOUT", value_name = "TIME", default_value = "75s", value_parser = duration)]
+    pub(crate) idle_timeout: Duration,
+
+    /// How long a client may take nothing of what is being sent to it.
+    #[arg(long, env = "COVET_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) write_timeout: Duration,
+
+    /// Instances that serve requests at the same time, over all threads.
+    #[arg(long, env = "COVET_INSTANCES", value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(crate) instances: u32,
+
+    /// Instances that each thread keeps ready in `fresh` isolation.
+    #[arg(long, env = "COVET_STOCK", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    pub(crate) stock: u32,
+
+    /// Requests that wait for an instance on each thread; 503 beyond it.
+    #[arg(long, env = "COVET_QUEUE", value_name = "N", default_value = "256")]
+    pub(crate) queue: u32,
+
+    /// How long a request waits for an instance; 503 after it.
+    #[arg(long, env = "COVET_QUEUE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) queue_timeout: Duration,
+
+    /// Requests after which an instance is replaced in `reuse` isolation, give or take a quarter.
+    #[arg(long, env = "COVET_MAX_REQUESTS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_requests: u64,
+
+    /// Log output of one request; the rest is dropped.
+    #[arg(long, env = "COVET_MAX_LOG", value_name = "SIZE", default_value = "64KiB")]
+    pub(crate) max_log: ByteSize,
+
+    /// The network layer: io_uring where the kernel allows it, or always, or never.
+    #[arg(long, env = "COVET_IO", value_name = "LAYER", default_value = "auto")]
+    pub(crate) io: covet_net::Io,
+
+    /// Whether each request is logged.
+    #[arg(long, env = "COVET_ACCESS_LOG", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) access_log: bool,
+
+    /// How long running requests may go on after SIGTERM or SIGINT.
+    #[arg(long, env = "COVET_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompileFlags {
+    #[command(flatten)]
+    pub(crate) component: ComponentFlags,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectFlags {
+    #[command(flatten)]
+    pub(crate) component: ComponentFlags,
+
+    /// Print one JSON object.
+    #[arg(long, env = "COVET_JSON")]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum IsolationMode {
+    /// Every request starts from the state after start-up, in an instance of its own.
+    Fresh,
+    /// Instances serve one request after the other and keep their state.
+    Reuse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| format!("{e}; examples: 500ms, 30s, 5m"))?;
+    if duration.is_zero() {
+        return Err("must be longer than nothing".into());
+    }
+    Ok(duration)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|_| "not an address and port; examples: 127.0.0.1:8000, [::]:80".to_owned());
+    found?.next().ok_or_else(|| "the name has no address".into())
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("must be NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_of_its_name() {
+        for command in CommandLine::command().get_subcommands() {
+            for flag in command.get_arguments().filter(|flag| flag.get_long().is_some_and(|long| long != "help" && long != "version")) {
+                let expected = format!("COVET_{}", flag.get_long().unwrap().to_uppercase().replace('-', "_"));
+                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        for arguments in [
+            ["--timeout", "0s"], ["--timeout", "soon"], ["--memory", "lots"], ["--listen", "8000"], ["--threads", "0"],
+            ["--isolation", "none"], ["--io", "kqueue"], ["--env", "NAME"], ["--instances", "0"], ["--log-format", "xml"],
+        ] {
+            let parsed = CommandLine::try_parse_from(["covet-host", "run", "app.wasm"].into_iter().chain(arguments));
+            assert!(parsed.is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `covet-host inspect`: shows what an application needs, offers and serves, without serving it.
+
+use bytesize::ByteSize;
+use covet_server::{Router, display_route};
+use covet_wasm::{App, Artifact, Description, Limits};
+use serde_json::json;
+
+use crate::{component, failure::Failure, flags::InspectFlags, logging};
+
+pub(crate) fn inspect(flags: &InspectFlags) -> Result<(), Failure> {
+    let _log = logging::start(&flags.component)?;
+    let (engine, artifact) = component::compile(&flags.component, 2)?;
+    let limits = Limits { memory_bytes_max: component::memory_bytes(&flags.component), ..Limits::default() };
+    let app = component::load(&flags.component, &engine, &artifact, limits)?;
+    let description = artifact.describe(&engine);
+    if flags.json {
+        println!("{}", as_json(&app, &artifact, &description));
+    } else {
+        print!("{}", as_text(&app, &artifact, &description));
+    }
+    Router::new(app.routes()).map_err(|e| Failure::usage(flags.component.file.display(), &e))?;
+    Ok(())
+}
+
+fn as_json(app: &App, artifact: &Artifact, description: &Description) -> serde_json::Value {
+    let route = |route: &covet_wasm::Route| {
+        json!({ "method": route.method, "pattern": route.pattern, "name": route.name })
+    };
+    json!({
+        "name": app.name(),
+        "sha256": artifact.digest,
+        "compiled": artifact.path,
+        "memory_bytes": { "initial": description.memory_bytes, "started": app.memory_bytes() },
+        "imports": description.imports,
+        "exports": description.exports,
+        "routes": app.routes().iter().map(route).collect::<Vec<_>>(),
+        "openapi": app.openapi().is_some(),
+    })
+}
+
+fn as_text(app: &App, artifact: &Artifact, description: &Description) -> String {
+    let lines = |items: Vec<String>| items.iter().map(|item| format!("  {item}\n")).collect::<String>();
+    let initial = description.memory_bytes.map_or("unknown".into(), |bytes| ByteSize(bytes).to_string());
+    let started = ByteSize(app.memory_bytes() as u64);
+    format!(
+        "{} (sha256 {})\ncompiled: {}\nmemory: {initial} initial, {started} after start-up\nopenapi: {}\n\
+         routes:\n{}imports:\n{}exports:\n{}",
+        app.name(),
+        artifact.digest,
+        artifact.path.display(),
+        if app.openapi().is_some() { "yes" } else { "no" },
+        lines(app.routes().iter().map(display_route).collect()),
+        lines(description.imports.clone()),
+        lines(description.exports.clone()),
+    )
+}
