@@ -174,7 +174,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let found = text.to_socket_addrs().map_err(|_| "not an address and port; examples: 127.0.0.1:8000, [::]:80".to_owned());
+    let found =
+        text.to_socket_addrs().map_err(|_| "not an address and port; examples: 127.0.0.1:8000, [::]:80".to_owned());
     found?.next().ok_or_else(|| "the name has no address".into())
 }
 
@@ -199,7 +200,10 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable_of_its_name() {
         for command in CommandLine::command().get_subcommands() {
-            for flag in command.get_arguments().filter(|flag| flag.get_long().is_some_and(|long| long != "help" && long != "version")) {
+            for flag in command
+                .get_arguments()
+                .filter(|flag| flag.get_long().is_some_and(|long| long != "help" && long != "version"))
+            {
                 let expected = format!("COVET_{}", flag.get_long().unwrap().to_uppercase().replace('-', "_"));
                 assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
             }
@@ -209,8 +213,16 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused() {
         for arguments in [
-            ["--timeout", "0s"], ["--timeout", "soon"], ["--memory", "lots"], ["--listen", "8000"], ["--threads", "0"],
-            ["--isolation", "none"], ["--io", "kqueue"], ["--env", "NAME"], ["--instances", "0"], ["--log-format", "xml"],
+            ["--timeout", "0s"],
+            ["--timeout", "soon"],
+            ["--memory", "lots"],
+            ["--listen", "8000"],
+            ["--threads", "0"],
+            ["--isolation", "none"],
+            ["--io", "kqueue"],
+            ["--env", "NAME"],
+            ["--instances", "0"],
+            ["--log-format", "xml"],
         ] {
             let parsed = CommandLine::try_parse_from(["covet-host", "run", "app.wasm"].into_iter().chain(arguments));
             assert!(parsed.is_err(), "{arguments:?}");

@@ -23,9 +23,8 @@ pub(crate) fn inspect(flags: &InspectFlags) -> Result<(), Failure> {
 }
 
 fn as_json(app: &App, artifact: &Artifact, description: &Description) -> serde_json::Value {
-    let route = |route: &covet_wasm::Route| {
-        json!({ "method": route.method, "pattern": route.pattern, "name": route.name })
-    };
+    let route =
+        |route: &covet_wasm::Route| json!({ "method": route.method, "pattern": route.pattern, "name": route.name });
     json!({
         "name": app.name(),
         "sha256": artifact.digest,

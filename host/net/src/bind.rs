@@ -16,11 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 ///
 /// # Panics
 /// When `count` is 0.
-pub fn bind(
-    address: SocketAddr,
-    count: usize,
-    backlog: i32,
-) -> Result<Vec<TcpListener>, BindError> {
+pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<TcpListener>, BindError> {
     assert!(count > 0, "binding no socket at all");
     bind_all(address, count, backlog).map_err(|error| BindError::new(address, error))
 }
@@ -51,11 +47,7 @@ fn bind_all(address: SocketAddr, count: usize, backlog: i32) -> io::Result<Vec<T
 
 /// A socket that may take over a port whose earlier connections are still in TIME_WAIT, as after a restart.
 fn open(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     Ok(socket)
 }
@@ -128,11 +120,7 @@ mod tests {
         let sockets = bind(loopback(0), 4, 16).unwrap();
         let address = sockets[0].local_addr().unwrap();
         assert_ne!(address.port(), 0);
-        assert!(
-            sockets
-                .iter()
-                .all(|socket| socket.local_addr().unwrap() == address)
-        );
+        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
     }
 
     #[test]
@@ -160,15 +148,10 @@ mod tests {
     fn the_kernel_spreads_connections_over_the_sockets() {
         let sockets = bind(loopback(0), 2, 128).unwrap();
         let address = sockets[0].local_addr().unwrap();
-        let clients: Vec<_> = (0..64)
-            .map(|_| std::net::TcpStream::connect(address).unwrap())
-            .collect();
+        let clients: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         for socket in &sockets {
             socket.set_nonblocking(true).unwrap();
-            assert!(
-                socket.accept().is_ok(),
-                "one of two sockets got none of 64 connections"
-            );
+            assert!(socket.accept().is_ok(), "one of two sockets got none of 64 connections");
         }
         drop(clients);
     }

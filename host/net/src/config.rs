@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Settings of one event loop. Every thread of a host is normally given the same.
 ///
-/// The limits from `submission_entries` to `spilled_bytes_max` matter to the `uring` backend only; with `epoll` the
+/// The limits from `submission_entries` to `bulk_bytes` matter to the `uring` backend only; with `epoll` the
 /// kernel's socket buffers play their part.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -27,7 +27,8 @@ pub struct Config {
     pub buffer_bytes: u32,
     /// Buffers that one connection may hold unread. Reaching it stops receiving, so TCP flow control slows the peer
     /// down. Default 32 (256 KiB); without it, one upload whose consumer is slow takes the whole pool. The kernel
-    /// may overshoot by as many again before it sees the stop.
+    /// overshoots by what it receives in one system call, at most a quarter of the pool; after that the connection
+    /// receives without the pool.
     pub connection_buffers_max: usize,
     /// Unread buffers at which a stopped connection receives again. Default 8, so that a consumer that keeps up
     /// never runs dry while the receive is being re-armed.
@@ -35,9 +36,9 @@ pub struct Config {
     /// Bytes that one connection may have written and the kernel not yet taken. Beyond it, writing is pending.
     /// Default 256 KiB.
     pub staging_bytes_max: usize,
-    /// Bytes that may be copied out of the pool when connections hold all of it unread, so that the other
-    /// connections of the loop go on. Default 64 MiB; beyond it they wait until somebody reads.
-    pub spilled_bytes_max: usize,
+    /// Bytes that a connection receives at a time while it is uploading faster than it is read, into memory that it
+    /// holds only for that. Default 128 KiB.
+    pub bulk_bytes: u32,
     /// Accepted connections that wait for [`crate::Listener::accept`]. When they are this many, the rest stay in the
     /// kernel's backlog. Default 256. `uring` only: `epoll` accepts one at a time, when asked.
     pub accept_queue_max: usize,
@@ -64,7 +65,7 @@ impl Default for Config {
             connection_buffers_max: 32,
             connection_buffers_resume: 8,
             staging_bytes_max: 256 * 1024,
-            spilled_bytes_max: 64 * 1024 * 1024,
+            bulk_bytes: 128 * 1024,
             accept_queue_max: 256,
             linger_max: Duration::from_secs(5),
             shutdown_max: Duration::from_secs(2),
@@ -78,10 +79,7 @@ impl Config {
     /// Says which setting makes no sense, if one does not.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         let rules = [
-            (
-                self.submission_entries > 0,
-                "submission_entries must not be 0",
-            ),
+            (self.submission_entries > 0, "submission_entries must not be 0"),
             (
                 self.completion_entries >= self.submission_entries,
                 "completion_entries must be at least submission_entries",
@@ -90,18 +88,13 @@ impl Config {
                 self.buffer_count.is_power_of_two() && self.buffer_count <= 1 << 15,
                 "buffer_count must be a power of two up to 32768",
             ),
-            (
-                (256..=1024 * 1024).contains(&self.buffer_bytes),
-                "buffer_bytes must be between 256 and 1048576",
-            ),
+            ((256..=1024 * 1024).contains(&self.buffer_bytes), "buffer_bytes must be between 256 and 1048576"),
+            ((256..=1 << 30).contains(&self.bulk_bytes), "bulk_bytes must be between 256 and 1073741824"),
             (
                 self.connection_buffers_resume < self.connection_buffers_max,
                 "connection_buffers_resume must be below connection_buffers_max",
             ),
-            (
-                (2..=1 << 30).contains(&self.staging_bytes_max),
-                "staging_bytes_max must be between 2 and 1073741824",
-            ),
+            ((2..=1 << 30).contains(&self.staging_bytes_max), "staging_bytes_max must be between 2 and 1073741824"),
             (self.accept_queue_max > 0, "accept_queue_max must not be 0"),
             (self.event_interval > 0, "event_interval must not be 0"),
         ];
@@ -180,24 +173,15 @@ mod tests {
             assert_eq!(io.to_string().parse::<Io>().unwrap(), io);
         }
         let error = "kqueue".parse::<Io>().unwrap_err().to_string();
-        assert!(
-            error.contains("kqueue") && error.contains("uring"),
-            "{error}"
-        );
+        assert!(error.contains("kqueue") && error.contains("uring"), "{error}");
     }
 
     #[test]
     fn the_defaults_pass_their_own_check_and_nonsense_does_not() {
         assert_eq!(Config::default().check(), Ok(()));
-        let config = Config {
-            buffer_count: 1000,
-            ..Config::default()
-        };
+        let config = Config { buffer_count: 1000, ..Config::default() };
         assert!(config.check().unwrap_err().contains("power of two"));
-        let config = Config {
-            connection_buffers_resume: 32,
-            ..Config::default()
-        };
+        let config = Config { connection_buffers_resume: 32, ..Config::default() };
         assert!(config.check().unwrap_err().contains("below"));
     }
 }

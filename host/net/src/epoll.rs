@@ -28,19 +28,11 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn new(config: &Config) -> Rc<Self> {
-        Rc::new(Self {
-            connections: Cell::new(0),
-            accept_pauses: Cell::new(0),
-            linger_max: config.linger_max,
-        })
+        Rc::new(Self { connections: Cell::new(0), accept_pauses: Cell::new(0), linger_max: config.linger_max })
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats {
-            connections: self.connections.get(),
-            accept_pauses: self.accept_pauses.get(),
-            ..Stats::default()
-        }
+        Stats { connections: self.connections.get(), accept_pauses: self.accept_pauses.get(), ..Stats::default() }
     }
 }
 
@@ -56,12 +48,7 @@ impl EpollListener {
     pub(crate) fn new(poller: Rc<Poller>, socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = TcpListener::from_std(socket)?;
-        Ok(Self {
-            poller,
-            socket,
-            backoff: Backoff::default(),
-            paused_until: None,
-        })
+        Ok(Self { poller, socket, backoff: Backoff::default(), paused_until: None })
     }
 
     pub(crate) async fn accept(&mut self) -> io::Result<(EpollStream, SocketAddr)> {
@@ -73,23 +60,15 @@ impl EpollListener {
             let error = match self.socket.accept().await {
                 Ok((socket, peer)) => {
                     self.backoff.reset();
-                    return Ok((
-                        EpollStream::new(Rc::clone(&self.poller), socket, peer),
-                        peer,
-                    ));
+                    return Ok((EpollStream::new(Rc::clone(&self.poller), socket, peer), peer));
                 }
                 Err(error) => error,
             };
-            match error
-                .raw_os_error()
-                .map_or(AcceptFailure::Listener, AcceptFailure::of)
-            {
+            match error.raw_os_error().map_or(AcceptFailure::Listener, AcceptFailure::of) {
                 AcceptFailure::Connection => {}
                 AcceptFailure::Exhausted => {
                     let pause = self.backoff.next();
-                    self.poller
-                        .accept_pauses
-                        .set(self.poller.accept_pauses.get() + 1);
+                    self.poller.accept_pauses.set(self.poller.accept_pauses.get() + 1);
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "accepting pauses");
                     self.paused_until = Some(Instant::now() + pause);
                 }
@@ -113,11 +92,7 @@ pub(crate) struct EpollStream {
 impl EpollStream {
     fn new(poller: Rc<Poller>, socket: TcpStream, peer: SocketAddr) -> Self {
         poller.connections.set(poller.connections.get() + 1);
-        Self {
-            poller,
-            socket: Some(socket),
-            peer,
-        }
+        Self { poller, socket: Some(socket), peer }
     }
 
     pub(crate) fn peer_addr(&self) -> SocketAddr {
@@ -145,19 +120,12 @@ const SOCKET_IS_THERE: &str = "the socket is only taken on drop";
 
 impl Drop for EpollStream {
     fn drop(&mut self) {
-        self.poller
-            .connections
-            .set(self.poller.connections.get() - 1);
+        self.poller.connections.set(self.poller.connections.get() - 1);
         // Closing a socket with unread input resets the connection, and the peer may lose what was written to it.
         // A task can only be left behind while the loop runs; at its end a reset is as good as anything.
         let socket = self.socket.take().expect(SOCKET_IS_THERE);
         let unread = matches!(socket.try_read(&mut [0]), Ok(1..));
-        if unread
-            && matches!(
-                reactor::Context::current(),
-                Some(reactor::Context::Epoll(_))
-            )
-        {
+        if unread && matches!(reactor::Context::current(), Some(reactor::Context::Epoll(_))) {
             tokio::task::spawn_local(tokio::time::timeout(self.poller.linger_max, drain(socket)));
         }
     }
@@ -204,11 +172,7 @@ thread_local! {
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl Write for EpollStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.pinned().poll_write(context, bytes)
     }
 

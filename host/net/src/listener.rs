@@ -32,9 +32,7 @@ impl Listener {
             Some(Context::Ring(ring)) => Kind::Ring(ring::RingListener::new(ring, socket)?),
             Some(Context::Epoll(poller)) => Kind::Epoll(epoll::EpollListener::new(poller, socket)?),
             None => {
-                return Err(io::Error::other(
-                    "a listener can only be made inside Reactor::block_on",
-                ));
+                return Err(io::Error::other("a listener can only be made inside Reactor::block_on"));
             }
         };
         Ok(Self(kind))
@@ -112,9 +110,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
-        let pause = BACKOFF_MIN
-            .saturating_mul(1 << self.failures.min(16))
-            .min(BACKOFF_MAX);
+        let pause = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
         self.failures += 1;
         pause
     }

@@ -46,11 +46,7 @@ impl Reactor {
                 Err(reason) => (Context::Epoll(epoll::Poller::new(config)), Some(reason)),
             },
         };
-        Ok(Self {
-            runtime: Some(runtime),
-            context,
-            fallback,
-        })
+        Ok(Self { runtime: Some(runtime), context, fallback })
     }
 
     /// The backend in use.
@@ -72,10 +68,7 @@ impl Reactor {
     /// When it is called inside another runtime.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let _entered = self.context.enter();
-        let runtime = self
-            .runtime
-            .as_ref()
-            .expect("the runtime is only taken on drop");
+        let runtime = self.runtime.as_ref().expect("the runtime is only taken on drop");
         runtime.block_on(future)
     }
 
@@ -124,10 +117,7 @@ impl Context {
     /// That of the reactor which this thread is running.
     pub(crate) fn current() -> Option<Self> {
         // During the thread's own end the slot may be gone already; then no reactor runs either.
-        CURRENT
-            .try_with(|current| current.borrow().clone())
-            .ok()
-            .flatten()
+        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -138,9 +128,7 @@ impl Context {
     }
 
     fn enter(&self) -> Entered {
-        Entered {
-            outer: CURRENT.replace(Some(self.clone())),
-        }
+        Entered { outer: CURRENT.replace(Some(self.clone())) }
     }
 }
 

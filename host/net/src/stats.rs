@@ -23,10 +23,8 @@ pub struct Stats {
     pub buffers_exhausted: u64,
     /// Receive buffers that connections hold unread now.
     pub buffers_in_use: u64,
-    /// Bytes of unread input that are held outside the pool now; see [`crate::Config::spilled_bytes_max`].
-    pub bytes_spilled: u64,
-    /// Bytes that ever went that way.
-    pub bytes_spilled_total: u64,
+    /// Receives into memory outside the pool: of uploads, and where the pool had no buffer.
+    pub receives_unpooled: u64,
     /// Connections that are open now, those included that are still sending after their stream was dropped.
     pub connections: u64,
     /// Connections that were dropped before everything written to them could be sent.

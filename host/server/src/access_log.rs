@@ -1,8 +1,8 @@
 //! One line per request, and one more where the host had to answer in a guest's place.
 
-use std::{error::Error, net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
-use covet_wasm::{App, CallError};
+use covet_wasm::{App, CallError, Chain};
 use http::{Method, Response, StatusCode, Version, request::Parts};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// What is known when the head of a response is there.
 pub(crate) struct Line {
     method: Method,
-    target: String,
+    uri: String,
     version: Version,
     peer: SocketAddr,
     status: StatusCode,
@@ -25,7 +25,7 @@ impl Line {
     pub(crate) fn new(head: &Parts, peer: SocketAddr, response: &Response<Body>, began: Instant) -> Self {
         Self {
             method: head.method.clone(),
-            target: request::target(&head.uri).to_owned(),
+            uri: request::target(&head.uri).to_owned(),
             version: head.version,
             peer,
             status: response.status(),
@@ -35,31 +35,37 @@ impl Line {
 
     /// Writes the line when the body is over.
     pub(crate) fn write(self, sent: Sent) {
-        let Self { method, target, version, peer, status, began } = self;
+        let Self { method, uri, version, peer, status, began } = self;
         tracing::info!(
             target: "access",
             %peer,
             %method,
-            %target,
+            %uri,
             ?version,
             status = status.as_u16(),
             bytes = sent.bytes,
-            ms = began.elapsed().as_secs_f64() * 1e3,
-            complete = sent.complete,
+            ms = milliseconds(began),
+            // The body of an answer to HEAD is never sent.
+            complete = sent.complete || method == Method::HEAD,
         );
     }
+}
+
+/// To the microsecond.
+fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Says in the log why the host answered itself, at a level by whose fault it was.
 pub(crate) fn explain(app: &App, head: &Parts, route: Option<u32>, refusal: &Refusal) {
     let route = route.and_then(|index| app.routes().get(index as usize)).map(router::display).unwrap_or_default();
-    let (method, target) = (&head.method, request::target(&head.uri));
-    let error = refusal as &dyn Error;
+    let (method, uri) = (&head.method, request::target(&head.uri));
+    let error = Chain(refusal);
     match refusal {
         Refusal::Call(CallError::Trap { .. }) | Refusal::BadResponse(_) => {
-            tracing::error!(app = app.name(), route, %method, target, error, "the guest failed");
+            tracing::error!(app = app.name(), route, %method, uri, %error, "the guest failed");
         }
-        Refusal::Call(_) => tracing::warn!(app = app.name(), route, %method, target, error, "the guest was stopped"),
-        _ => tracing::debug!(app = app.name(), route, %method, target, error, "request refused"),
+        Refusal::Call(_) => tracing::warn!(app = app.name(), route, %method, uri, %error, "the guest was stopped"),
+        _ => tracing::debug!(app = app.name(), route, %method, uri, %error, "request refused"),
     }
 }

@@ -297,14 +297,20 @@ mod tests {
 
     #[test]
     fn a_field_cannot_smuggle_another_message_in() {
-        for (name, value) in [("x", "a\r\nb: c"), ("x", "a\nb"), ("x\r\ny", "a"), ("", "a"), ("a b", "c"), ("x", "a\0")] {
-            assert_eq!(guest(200, &[(name, value)]).err(), Some(BadResponse::Field(name.into())), "{name:?}: {value:?}");
+        for (name, value) in [("x", "a\r\nb: c"), ("x", "a\nb"), ("x\r\ny", "a"), ("", "a"), ("a b", "c"), ("x", "a\0")]
+        {
+            assert_eq!(
+                guest(200, &[(name, value)]).err(),
+                Some(BadResponse::Field(name.into())),
+                "{name:?}: {value:?}"
+            );
         }
     }
 
     #[test]
     fn the_framing_of_the_connection_is_not_the_guests() {
-        let framing = [("Connection", "upgrade"), ("Transfer-Encoding", "chunked"), ("Content-Length", "7"), ("X-A", "1")];
+        let framing =
+            [("Connection", "upgrade"), ("Transfer-Encoding", "chunked"), ("Content-Length", "7"), ("X-A", "1")];
         let response = guest(200, &framing).unwrap();
         assert_eq!(response.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-a"]);
     }

@@ -118,7 +118,9 @@ impl Router {
         if let Some(found) = at(tree, &path) {
             return Ok(found);
         }
-        if method == "HEAD" && let Some(found) = self.methods.get("GET").and_then(|tree| at(tree, &path)) {
+        if method == "HEAD"
+            && let Some(found) = self.methods.get("GET").and_then(|tree| at(tree, &path))
+        {
             return Ok(found);
         }
         Ok(match self.allowed(&path) {
@@ -333,10 +335,8 @@ mod tests {
     #[test]
     fn every_escape_that_encodes_a_path_decodes_to_it() {
         for text in ["/", "/x/y", "/ä/ö", "/%41", "/a%2Fb", "/\u{10ffff}", "/a?b#c"] {
-            let encoded: String = text
-                .bytes()
-                .map(|b| if b == b'/' { "/".to_owned() } else { format!("%{b:02x}") })
-                .collect();
+            let encoded: String =
+                text.bytes().map(|b| if b == b'/' { "/".to_owned() } else { format!("%{b:02x}") }).collect();
             assert_eq!(decode(&encoded).unwrap(), text);
         }
     }

@@ -133,7 +133,9 @@ impl Core {
                 return Ok(());
             }
         };
-        if self.is_first && let Some(reason) = reactor.fallback_reason() {
+        if self.is_first
+            && let Some(reason) = reactor.fallback_reason()
+        {
             tracing::warn!(%reason, "io_uring cannot be used, falling back to epoll");
         }
         let backend = reactor.backend();

@@ -209,17 +209,11 @@ fn check(engine: &Engine, component: &Component, described: &Description, limits
 
 /// Imports outside of what the linker has: `covet:app` and the WASI 0.2 packages below.
 fn unknown_imports(imports: &[String]) -> Vec<String> {
-    const OFFERED: [&str; 7] = [
-        "covet:app/",
-        "wasi:cli/",
-        "wasi:clocks/",
-        "wasi:filesystem/",
-        "wasi:io/",
-        "wasi:random/",
-        "wasi:sockets/",
-    ];
+    const OFFERED: [&str; 7] =
+        ["covet:app/", "wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
     let offered = |name: &str| {
-        OFFERED.iter().any(|package| name.starts_with(package)) && (name.starts_with("covet:") || name.contains("@0.2."))
+        OFFERED.iter().any(|package| name.starts_with(package))
+            && (name.starts_with("covet:") || name.contains("@0.2."))
     };
     imports.iter().filter(|name| !offered(name)).cloned().collect()
 }

@@ -41,7 +41,9 @@ pub enum ArtifactError {
     #[error("not a WebAssembly file (it does not begin with the bytes \\0asm)")]
     NotWasm,
     /// A core module where a component is wanted.
-    #[error("a WebAssembly core module, not a component; `covet build` and `cargo build --target wasm32-wasip2` make components")]
+    #[error(
+        "a WebAssembly core module, not a component; `covet build` and `cargo build --target wasm32-wasip2` make components"
+    )]
     CoreModule,
     /// Broken, or using a proposal that is switched off.
     #[error("not a component that this host can compile")]

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    chain::Chain,
     instance::{Instance, metered},
     limits::{CpuExhausted, Limits},
     request::{self, BodyFault, Request},
@@ -133,7 +134,7 @@ pub(crate) async fn run(instance: &mut Instance, request: Request, limits: &Limi
         tracing::warn!(
             app = instance.name(),
             cpu = ?meter.spent(),
-            error = &error as &dyn std::error::Error,
+            error = %Chain(&error),
             "a response was cut off"
         );
     } else {

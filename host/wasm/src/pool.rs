@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     app::App,
     call::{self, CallError, Ended, Reply},
+    chain::Chain,
     instance::{Instance, StartError},
     request::Request,
     response::Response,
@@ -178,7 +179,8 @@ impl Pool {
 
     /// Decides what becomes of an instance after a request.
     fn release(&self, instance: Instance, ended: Ended) {
-        let again = self.options.isolation == Isolation::Reuse && matches!(ended, Ended::Clean) && self.is_fit(&instance);
+        let again =
+            self.options.isolation == Isolation::Reuse && matches!(ended, Ended::Clean) && self.is_fit(&instance);
         if again {
             self.ready.borrow_mut().push(instance);
         } else if self.discarded.borrow().len() < DISCARDED_MAX {
@@ -225,7 +227,7 @@ impl Pool {
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                tracing::error!(app = self.app.name(), error = &error as &dyn std::error::Error, "shutdown failed");
+                tracing::error!(app = self.app.name(), error = %Chain(&error), "shutdown failed");
             }
         }
     }
@@ -244,8 +246,7 @@ async fn keep_house(pool: Rc<Pool>) {
                 match Instance::start(&pool.app).await {
                     Ok(instance) => pool.ready.borrow_mut().push(instance),
                     Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(app = pool.app.name(), error, "cannot fill the stock of instances");
+                        tracing::error!(app = pool.app.name(), error = %Chain(&error), "cannot fill the stock of instances");
                         // The next request tries again and gets the error.
                         break;
                     }

@@ -11,11 +11,7 @@ use wasmtime::{
     component::{Destination, StreamProducer, StreamReader, StreamResult},
 };
 
-use crate::{
-    bindings::covet::app::types,
-    call::CallState,
-    state::GuestState,
-};
+use crate::{bindings::covet::app::types, call::CallState, state::GuestState};
 
 /// A request whose route has been found. The fields are those of the `request` record in `wit/types.wit`.
 #[derive(Debug)]

@@ -70,11 +70,7 @@ impl Acceptor {
 
     // The listener's side.
 
-    pub(super) fn poll_accept(
-        &mut self,
-        context: &Context<'_>,
-        kit: &mut Kit,
-    ) -> Poll<io::Result<Accepted>> {
+    pub(super) fn poll_accept(&mut self, context: &Context<'_>, kit: &mut Kit) -> Poll<io::Result<Accepted>> {
         if let Some(socket) = self.queue.pop_front() {
             self.resume(kit);
             return Poll::Ready(Ok(Accepted::Connection(TcpStream::from(socket))));
@@ -92,8 +88,7 @@ impl Acceptor {
             }
             _ => {}
         }
-        kit.retired
-            .extend(self.waker.replace(context.waker().clone()));
+        kit.retired.extend(self.waker.replace(context.waker().clone()));
         Poll::Pending
     }
 
@@ -101,8 +96,7 @@ impl Acceptor {
     pub(super) fn resume(&mut self, kit: &mut Kit) {
         if self.state == Accepting::Paused && self.queue.len() <= self.queue_max / 2 {
             self.state = Accepting::Armed;
-            kit.queue
-                .push(Submission::accept(self.socket.as_raw_fd(), self.key));
+            kit.queue.push(Submission::accept(self.socket.as_raw_fd(), self.key));
         }
     }
 
@@ -112,8 +106,7 @@ impl Acceptor {
         kit.retired.extend(self.waker.take());
         let in_kernel = match self.state {
             Accepting::Armed => {
-                kit.queue
-                    .push(Submission::cancel(Operation::Accept(self.key)));
+                kit.queue.push(Submission::cancel(Operation::Accept(self.key)));
                 InKernel::Yes
             }
             Accepting::Cancelling | Accepting::Closing(InKernel::Yes) => InKernel::Yes,
@@ -157,8 +150,7 @@ impl Acceptor {
         self.queue.push_back(socket);
         if self.state == Accepting::Armed && self.queue.len() >= self.queue_max {
             self.state = Accepting::Cancelling;
-            kit.queue
-                .push(Submission::cancel(Operation::Accept(self.key)));
+            kit.queue.push(Submission::cancel(Operation::Accept(self.key)));
         }
     }
 
@@ -170,9 +162,7 @@ impl Acceptor {
                 let pause = self.backoff.next();
                 let error = io::Error::from_raw_os_error(errno);
                 tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "accepting pauses");
-                Accepting::BackingOff {
-                    until: Instant::now() + pause,
-                }
+                Accepting::BackingOff { until: Instant::now() + pause }
             }
             (_, Some(AcceptFailure::Listener)) => Accepting::Failed(errno),
         };

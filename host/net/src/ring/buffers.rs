@@ -48,12 +48,7 @@ impl BufferPool {
         // SAFETY: the mapping is page-aligned, holds `count` entries, and is unmapped after the ring is closed:
         // the driver drops the ring before the pool, or leaks the pool.
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                descriptors.start.as_ptr() as u64,
-                count,
-                GROUP,
-                0,
-            )?;
+            ring.submitter().register_buf_ring_with_flags(descriptors.start.as_ptr() as u64, count, GROUP, 0)?;
         }
         let mut pool = Self {
             descriptors,
@@ -110,12 +105,7 @@ impl BufferPool {
             // page-aligned. The kernel reads a slot only after the tail below was published beyond it, and there
             // are never more than `count` between its head and our tail, so it does not read this one now.
             unsafe {
-                let entry = &mut *self
-                    .descriptors
-                    .start
-                    .as_ptr()
-                    .cast::<BufRingEntry>()
-                    .add(slot);
+                let entry = &mut *self.descriptors.start.as_ptr().cast::<BufRingEntry>().add(slot);
                 entry.set_addr(self.start_of(id) as u64);
                 entry.set_len(self.buffer_bytes as u32);
                 entry.set_bid(id);
@@ -137,10 +127,10 @@ impl BufferPool {
         self.count - self.offered - self.spare.len() as u16
     }
 
-    /// How many more buffers have to come back until half of the pool is not held. A receive that found no buffer
-    /// waits for this to be 0: re-arming it at once would find none again, and nobody else would ever run.
-    pub(super) fn missing(&self) -> u16 {
-        self.held().saturating_sub(self.count / 2)
+    /// Whether more than half of the pool is held. A receive that found no buffer is not armed again as a multishot
+    /// before that has changed: it would find none again at once, and with several of them nobody else ever ran.
+    pub(super) fn is_short(&self) -> bool {
+        self.held() > self.count / 2
     }
 
     /// Whether more memory was used than what is offered anyway.
@@ -177,10 +167,7 @@ impl BufferPool {
 
     fn start_of(&self, id: u16) -> *mut u8 {
         // Wrapping arithmetic needs no `unsafe`; that the result is inside is argued where it is used.
-        self.memory
-            .start
-            .as_ptr()
-            .wrapping_add(usize::from(id) * (self.buffer_bytes + STAGGER_BYTES))
+        self.memory.start.as_ptr().wrapping_add(usize::from(id) * (self.buffer_bytes + STAGGER_BYTES))
     }
 }
 

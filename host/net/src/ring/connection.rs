@@ -2,14 +2,21 @@
 //! and not sent. Its methods get the queue and the pools as [`Kit`], so nothing here knows of other connections.
 //!
 //! ```text
-//! Receive:   Armed ──(too much unread)──> Cancelling ──> Paused ──(read)──> Armed
-//!              │ └──(no buffer)──> Starved ──(half of the pool is back)──> Armed
-//!              └──(end or error)──> Ended
+//! Receive:   Pooled ──(too much unread)──> Cancelling ──> Paused ──(read)──> Pooled or Own
+//!               └──(no buffer)──> Paused ──> Own ──> Paused              any ──(end or error)──> Ended
 //! Transmit:  Idle <──> InFlight ──> Failed        Idle ──(poll_shutdown)──> ShutDown
 //! Owner:     Stream ──(drop)──> Sending ──> Draining ──> Closing
 //! ```
+//! Input comes in two ways. A trickle, which is nearly all there is in HTTP, comes through the multishot receive and
+//! the pool: nothing to submit, and no memory while nothing comes. But one multishot receive takes in a single
+//! system call whatever the socket has: measured, all 256 buffers on offer, for one upload, before a cancel could be
+//! submitted. So a connection that had too much unread goes on in bulk: receives of its own, one at a time, each
+//! into memory of its own and only while more is known to be waiting. The same way helps a connection for which the
+//! pool had no buffer: it makes progress whatever the others hold, and so it can neither livelock nor deadlock.
+//!
 //! A connection leaves its slab only in `Closing`, when the kernel has nothing of it in hand. That is what makes the
-//! pointers sound that a send carries: the vector lives in `Transmit::InFlight` until the completion was taken.
+//! pointers sound that operations carry: the vector lives in `Transmit::InFlight` or `Receive::Own` until the
+//! completion was taken.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -30,13 +37,11 @@ pub(super) struct Kit {
     pub(super) queue: Queue,
     pub(super) buffers: BufferPool,
     pub(super) staging: StagingPool,
-    /// Connections whose receive found no buffer, in the order in which that happened.
-    pub(super) starved: VecDeque<Key>,
-    pub(super) bytes_spilled: usize,
     /// Wakers to call, and wakers to drop, once nothing is borrowed: either may run code that comes back here.
     pub(super) wakers: Vec<Waker>,
     pub(super) retired: Vec<Waker>,
     pub(super) limits: Limits,
+    pub(super) receives_own: u64,
 }
 
 /// The part of the configuration that connections need.
@@ -44,6 +49,8 @@ pub(super) struct Limits {
     pub(super) connection_buffers_max: usize,
     pub(super) connection_buffers_resume: usize,
     pub(super) staging_bytes_max: usize,
+    pub(super) buffer_bytes: usize,
+    pub(super) bulk_bytes: usize,
 }
 
 pub(super) struct Connection {
@@ -75,15 +82,29 @@ enum Owner {
     Closing,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Receive {
-    Armed,
-    /// A cancel is on its way, but completions may come before it works.
+    /// Multishot, into the pool.
+    Pooled,
+    /// The same; a cancel is on its way, but completions may come before it works.
     Cancelling,
-    Paused,
-    /// Waits in [`Kit::starved`].
-    Starved,
+    /// Once, into memory of its own.
+    Own {
+        /// Not touched until the completion was taken: the kernel writes to its spare capacity.
+        buffer: Vec<u8>,
+    },
+    Paused(Flow),
     Ended(End),
+}
+
+/// How a paused connection will receive next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Trickle,
+    /// The pool had no buffer.
+    Starved,
+    /// There was too much unread, or more is known to be waiting in the socket.
+    Bulk,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,13 +129,8 @@ enum Transmit {
 
 /// A piece of unread input, the part before `start` having been read.
 enum Chunk {
-    Pooled {
-        buffer: Buffer,
-        start: usize,
-        end: usize,
-    },
-    /// Copied out of the pool to give the buffer back.
-    Spilled { bytes: Box<[u8]>, start: usize },
+    Pooled { buffer: Buffer, start: usize, end: usize },
+    Own { bytes: Vec<u8>, start: usize },
 }
 
 /// What the completion of a receive said.
@@ -123,6 +139,8 @@ pub(super) struct Received {
     pub(super) buffer: Option<Buffer>,
     /// Whether the operation goes on.
     pub(super) more: bool,
+    /// Whether more is waiting in the socket.
+    pub(super) nonempty: bool,
 }
 
 impl Connection {
@@ -131,7 +149,7 @@ impl Connection {
             key,
             socket,
             owner: Owner::Stream,
-            receive: Receive::Paused,
+            receive: Receive::Paused(Flow::Trickle),
             unread: VecDeque::new(),
             transmit: Transmit::Idle,
             staged: Vec::new(),
@@ -151,9 +169,7 @@ impl Connection {
         if self.unread.is_empty() {
             return match self.receive {
                 Receive::Ended(End::OfInput) => Poll::Ready(Ok(())),
-                Receive::Ended(End::Failed(errno)) => {
-                    Poll::Ready(Err(io::Error::from_raw_os_error(errno)))
-                }
+                Receive::Ended(End::Failed(errno)) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
                 _ => {
                     replace_waker(&mut self.reader, context, kit);
                     Poll::Pending
@@ -164,18 +180,11 @@ impl Connection {
             && let Some(chunk) = self.unread.front_mut()
         {
             if chunk.copy_to(cursor, &kit.buffers) {
-                let chunk = self
-                    .unread
-                    .pop_front()
-                    .expect("it was at the front just now");
+                let chunk = self.unread.pop_front().expect("it was at the front just now");
                 chunk.recycle(kit);
             }
         }
         self.resume_receive(kit);
-        if !kit.starved.is_empty() {
-            // Buffers came back that others wait for; the next turn looks whether they are enough.
-            kit.queue.ring_alarm();
-        }
         Poll::Ready(Ok(()))
     }
 
@@ -223,11 +232,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn poll_shutdown(
-        &mut self,
-        context: &mut Context<'_>,
-        kit: &mut Kit,
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>, kit: &mut Kit) -> Poll<io::Result<()>> {
         self.send_staged(kit);
         match self.transmit {
             Transmit::Failed(errno) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
@@ -253,9 +258,9 @@ impl Connection {
     pub(super) fn release(&mut self, kit: &mut Kit) {
         kit.retired.extend(self.reader.take());
         kit.retired.extend(self.writer.take());
-        // Unread input: chunks here, or so many that the rest was left in the socket.
+        // Chunks here, or so many that the rest was left in the socket.
         let unread = !self.unread.is_empty()
-            || matches!(self.receive, Receive::Cancelling | Receive::Starved);
+            || matches!(self.receive, Receive::Cancelling | Receive::Own { .. } | Receive::Paused(_));
         self.discard_unread(kit);
         self.send_staged(kit);
         self.owner = Owner::Sending { unread };
@@ -287,111 +292,113 @@ impl Connection {
     /// Whether it can leave the slab, which closes the socket.
     pub(super) fn is_over(&self) -> bool {
         self.owner == Owner::Closing
-            && !matches!(self.receive, Receive::Armed | Receive::Cancelling)
+            && matches!(self.receive, Receive::Paused(_) | Receive::Ended(_))
             && !matches!(self.transmit, Transmit::InFlight { .. })
     }
 
     // The kernel's side: input.
 
-    /// Arms the receive if it is not, and if little enough is unread.
+    /// Receives again if nothing in the kernel does, and if little enough is unread.
     pub(super) fn resume_receive(&mut self, kit: &mut Kit) {
-        if self.receive == Receive::Paused
-            && self.owner != Owner::Closing
-            && self.unread.len() <= kit.limits.connection_buffers_resume
-        {
-            self.receive = Receive::Armed;
-            kit.queue.push(Submission::receive(
-                self.socket.as_raw_fd(),
-                GROUP,
-                self.key,
-            ));
+        let Receive::Paused(flow) = self.receive else { return };
+        let unread_max = match flow {
+            Flow::Trickle | Flow::Starved => kit.limits.connection_buffers_resume,
+            Flow::Bulk => 0,
+        };
+        if self.owner == Owner::Closing || self.unread.len() > unread_max {
+            return;
+        }
+        match flow {
+            // As long as the pool is short, nobody gets a multishot receive, which could take all of the rest.
+            Flow::Trickle if !kit.buffers.is_short() => {
+                self.receive = Receive::Pooled;
+                kit.queue.push(Submission::receive(self.socket.as_raw_fd(), GROUP, self.key));
+            }
+            Flow::Trickle | Flow::Starved => self.receive_own(kit.limits.buffer_bytes, kit),
+            Flow::Bulk => self.receive_own(kit.limits.bulk_bytes, kit),
         }
     }
 
-    /// Half of the pool is back.
-    pub(super) fn end_starvation(&mut self, kit: &mut Kit) {
-        if self.receive == Receive::Starved {
-            self.receive = Receive::Paused;
-            self.resume_receive(kit);
-        }
+    fn receive_own(&mut self, length: usize, kit: &mut Kit) {
+        let mut buffer = kit.staging.take();
+        buffer.reserve_exact(length);
+        let start = buffer.as_mut_ptr();
+        // SAFETY: the vector is empty, so `start` is where its capacity of at least `length` begins. It stays in
+        // `Receive::Own`, which nobody changes or leaves but `received`, and that is called with the completion of
+        // this very operation: the key carries the generation. Moving the connection moves the vector but not its
+        // memory. Until then `is_over` keeps the connection in its slab, and the driver leaks the slab rather than
+        // free it while anything is in flight.
+        let submission = unsafe { Submission::receive_into(self.socket.as_raw_fd(), start, length as u32, self.key) };
+        self.receive = Receive::Own { buffer };
+        kit.receives_own += 1;
+        kit.queue.push(submission);
     }
 
     pub(super) fn received(&mut self, received: Received, kit: &mut Kit) {
-        if let Some(buffer) = received.buffer {
-            self.keep_or_discard(buffer, received.result, kit);
+        let Received { result, buffer, more, nonempty } = received;
+        if let Some(buffer) = buffer {
+            let end = usize::try_from(result).unwrap_or(0);
+            self.keep_or_discard(Chunk::Pooled { buffer, start: 0, end }, kit);
         }
-        if !received.more {
-            self.receive = match received.result {
-                0 => Receive::Ended(End::OfInput),
-                1.. => Receive::Paused,
-                error => match -error {
-                    libc::ENOBUFS => Receive::Starved,
-                    // Cancelled by us, or something that passes.
-                    libc::ECANCELED | libc::EINTR | libc::EAGAIN => Receive::Paused,
-                    errno => Receive::Ended(End::Failed(errno)),
-                },
-            };
+        if !more {
+            self.receive_ended(result, nonempty, kit);
         }
-        match self.receive {
-            Receive::Starved => kit.starved.push_back(self.key),
-            Receive::Paused => self.resume_receive(kit),
-            Receive::Armed if self.unread.len() >= kit.limits.connection_buffers_max => {
-                self.cancel_receive(kit)
-            }
-            Receive::Armed | Receive::Cancelling | Receive::Ended(_) => {}
+        let unread_max = kit.limits.connection_buffers_max;
+        if matches!(self.receive, Receive::Pooled) && self.unread.len() >= unread_max {
+            self.cancel_receive(kit);
         }
+        self.resume_receive(kit);
         if !self.unread.is_empty() || matches!(self.receive, Receive::Ended(_)) {
             kit.wakers.extend(self.reader.take());
         }
         self.finish_sending(kit);
     }
 
-    fn keep_or_discard(&mut self, buffer: Buffer, result: i32, kit: &mut Kit) {
-        match (self.owner, usize::try_from(result)) {
-            (Owner::Stream, Ok(end @ 1..)) => self.unread.push_back(Chunk::Pooled {
-                buffer,
-                start: 0,
-                end,
-            }),
-            (Owner::Sending { .. }, Ok(1..)) => {
-                kit.buffers.recycle(buffer);
-                self.owner = Owner::Sending { unread: true };
-            }
-            _ => kit.buffers.recycle(buffer),
+    /// The operation will not complete again.
+    fn receive_ended(&mut self, result: i32, nonempty: bool, kit: &mut Kit) {
+        let before = mem::replace(&mut self.receive, Receive::Paused(Flow::Trickle));
+        if let Receive::Own { mut buffer } = before {
+            let length = usize::try_from(result).unwrap_or(0);
+            // SAFETY: the kernel wrote `length` bytes to the start of the vector, within the length it was given.
+            unsafe { buffer.set_len(length) };
+            self.keep_or_discard(Chunk::Own { bytes: buffer, start: 0 }, kit);
         }
+        let crowded = self.unread.len() >= kit.limits.connection_buffers_max;
+        self.receive = match result {
+            0 => Receive::Ended(End::OfInput),
+            1.. if crowded || nonempty => Receive::Paused(Flow::Bulk),
+            1.. => Receive::Paused(Flow::Trickle),
+            error => match -error {
+                libc::ENOBUFS | libc::ECANCELED if crowded => Receive::Paused(Flow::Bulk),
+                libc::ENOBUFS => Receive::Paused(Flow::Starved),
+                // Cancelled by us, or something that passes.
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => Receive::Paused(Flow::Trickle),
+                errno => Receive::Ended(End::Failed(errno)),
+            },
+        };
+    }
+
+    fn keep_or_discard(&mut self, chunk: Chunk, kit: &mut Kit) {
+        match self.owner {
+            Owner::Stream if !chunk.is_empty() => return self.unread.push_back(chunk),
+            Owner::Sending { .. } if !chunk.is_empty() => self.owner = Owner::Sending { unread: true },
+            _ => {}
+        }
+        chunk.recycle(kit);
     }
 
     fn cancel_receive(&mut self, kit: &mut Kit) {
-        if self.receive == Receive::Armed {
-            self.receive = Receive::Cancelling;
-            kit.queue
-                .push(Submission::cancel(Operation::Receive(self.key)));
+        match self.receive {
+            Receive::Pooled => self.receive = Receive::Cancelling,
+            Receive::Own { .. } => {}
+            Receive::Cancelling | Receive::Paused(_) | Receive::Ended(_) => return,
         }
+        kit.queue.push(Submission::cancel(Operation::Receive(self.key)));
     }
 
     fn discard_unread(&mut self, kit: &mut Kit) {
         for chunk in self.unread.drain(..) {
             chunk.recycle(kit);
-        }
-    }
-
-    /// Copies unread input out of the pool, to give back at most `wanted` buffers within `room` bytes.
-    pub(super) fn spill(&mut self, wanted: usize, mut room: usize, kit: &mut Kit) {
-        let pooled = self
-            .unread
-            .iter_mut()
-            .filter(|chunk| matches!(chunk, Chunk::Pooled { .. }));
-        for chunk in pooled.take(wanted) {
-            let Chunk::Pooled { buffer, start, end } = chunk else {
-                continue;
-            };
-            let bytes: Box<[u8]> = kit.buffers.bytes(buffer, *start..*end).into();
-            if bytes.len() > room {
-                return;
-            }
-            room -= bytes.len();
-            kit.bytes_spilled += bytes.len();
-            mem::replace(chunk, Chunk::Spilled { bytes, start: 0 }).recycle(kit);
         }
     }
 
@@ -424,8 +431,7 @@ impl Connection {
         // called with the completion of this very operation: the key carries the generation. Moving the connection
         // moves the vector but not its bytes. Until then `is_over` keeps the connection in its slab, and the driver
         // leaks the slab rather than free it while anything is in flight.
-        let submission =
-            unsafe { Submission::send(self.socket.as_raw_fd(), rest.as_ptr(), length, self.key) };
+        let submission = unsafe { Submission::send(self.socket.as_raw_fd(), rest.as_ptr(), length, self.key) };
         kit.queue.push(submission);
     }
 
@@ -486,8 +492,7 @@ impl Connection {
         kit.staging.recycle(mem::take(&mut self.staged));
         self.cancel_receive(kit);
         if let Transmit::InFlight { .. } = self.transmit {
-            kit.queue
-                .push(Submission::cancel(Operation::Send(self.key)));
+            kit.queue.push(Submission::cancel(Operation::Send(self.key)));
         }
     }
 }
@@ -502,7 +507,7 @@ impl Chunk {
                 *start += length;
                 *start == *end
             }
-            Self::Spilled { bytes, start } => {
+            Self::Own { bytes, start } => {
                 let length = cursor.remaining().min(bytes.len() - *start);
                 cursor.put_slice(&bytes[*start..*start + length]);
                 *start += length;
@@ -511,10 +516,17 @@ impl Chunk {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Pooled { start, end, .. } => start == end,
+            Self::Own { bytes, start } => *start == bytes.len(),
+        }
+    }
+
     fn recycle(self, kit: &mut Kit) {
         match self {
             Self::Pooled { buffer, .. } => kit.buffers.recycle(buffer),
-            Self::Spilled { bytes, .. } => kit.bytes_spilled -= bytes.len(),
+            Self::Own { bytes, .. } => kit.staging.recycle(bytes),
         }
     }
 }

@@ -36,7 +36,6 @@ pub(super) struct Driver {
     trim_due: Option<Instant>,
     retry_due: Option<Instant>,
     accept_queue_max: usize,
-    spilled_bytes_max: usize,
     linger_max: Duration,
     shutdown_max: Duration,
     trim_after: Duration,
@@ -54,7 +53,6 @@ enum Phase {
 struct Counters {
     stale: u64,
     exhausted: u64,
-    spilled_total: u64,
     lingers_expired: u64,
     accept_pauses: u64,
 }
@@ -66,15 +64,16 @@ impl Driver {
             queue,
             buffers,
             staging: StagingPool::default(),
-            starved: VecDeque::new(),
-            bytes_spilled: 0,
             wakers: Vec::new(),
             retired: Vec::new(),
             limits: Limits {
                 connection_buffers_max: config.connection_buffers_max,
                 connection_buffers_resume: config.connection_buffers_resume,
                 staging_bytes_max: config.staging_bytes_max,
+                buffer_bytes: config.buffer_bytes as usize,
+                bulk_bytes: config.bulk_bytes as usize,
             },
+            receives_own: 0,
         };
         Ok(Self {
             kit: ManuallyDrop::new(kit),
@@ -87,7 +86,6 @@ impl Driver {
             trim_due: None,
             retry_due: None,
             accept_queue_max: config.accept_queue_max,
-            spilled_bytes_max: config.spilled_bytes_max,
             linger_max: config.linger_max,
             shutdown_max: config.shutdown_max,
             trim_after: config.trim_after,
@@ -101,7 +99,6 @@ impl Driver {
     /// [`Self::take_wakers`] afterwards.
     pub(super) fn turn(&mut self) {
         let alarm = self.kit.queue.silence();
-        self.end_starvation();
         for _ in 0..ENTERS_PER_TURN_MAX {
             self.kit.buffers.offer();
             let entered = self.kit.queue.enter();
@@ -133,11 +130,7 @@ impl Driver {
                 break;
             }
             for completion in &batch {
-                self.complete(
-                    completion.user_data(),
-                    completion.result(),
-                    completion.flags(),
-                );
+                self.complete(completion.user_data(), completion.result(), completion.flags());
             }
         }
         self.batch = batch;
@@ -160,14 +153,8 @@ impl Driver {
                     }
                     return;
                 };
-                connection.received(
-                    Received {
-                        result,
-                        buffer,
-                        more,
-                    },
-                    &mut self.kit,
-                );
+                connection
+                    .received(Received { result, buffer, more, nonempty: cqueue::sock_nonempty(flags) }, &mut self.kit);
                 self.remove_if_over(key);
             }
             Some(Operation::Send(key)) => match connection_of(&mut self.connections, key) {
@@ -197,48 +184,9 @@ impl Driver {
     }
 
     fn remove_if_over(&mut self, key: Key) {
-        let over = self
-            .connections
-            .get(key.index())
-            .is_some_and(Connection::is_over);
+        let over = self.connections.get(key.index()).is_some_and(Connection::is_over);
         if over {
             self.connections.remove(key.index());
-        }
-    }
-
-    // Buffers that run out.
-
-    /// Lets the receives go on that found no buffer, once half of the pool is back. If it is not, the connections
-    /// that hold it had a chance to be read since the last turn, and were not: their input is copied out of the
-    /// pool, so that consumers who do not read, say because they wait for one another, stop nobody else.
-    fn end_starvation(&mut self) {
-        if self.kit.starved.is_empty() {
-            return;
-        }
-        if self.kit.buffers.missing() > 0 {
-            self.spill();
-        }
-        if self.kit.buffers.missing() == 0 {
-            for key in mem::take(&mut self.kit.starved) {
-                if let Some(connection) = connection_of(&mut self.connections, key) {
-                    connection.end_starvation(&mut self.kit);
-                }
-            }
-        }
-    }
-
-    fn spill(&mut self) {
-        for (_, connection) in self.connections.iter_mut() {
-            let room = self
-                .spilled_bytes_max
-                .saturating_sub(self.kit.bytes_spilled);
-            let wanted = self.kit.buffers.missing();
-            if room == 0 || wanted == 0 {
-                return;
-            }
-            let before = self.kit.bytes_spilled;
-            connection.spill(usize::from(wanted), room, &mut self.kit);
-            self.counters.spilled_total += (self.kit.bytes_spilled - before) as u64;
         }
     }
 
@@ -286,8 +234,7 @@ impl Driver {
         };
         connection.release(&mut self.kit);
         if connection.is_lingering() {
-            self.lingering
-                .push_back((Instant::now() + self.linger_max, key));
+            self.lingering.push_back((Instant::now() + self.linger_max, key));
             // The task has a new moment to wait for.
             self.kit.queue.ring_alarm();
         }
@@ -299,10 +246,7 @@ impl Driver {
     /// The next moment at which [`Self::expire`] has something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let linger = self.lingering.front().map(|(until, _)| *until);
-        [linger, self.trim_due, self.retry_due]
-            .into_iter()
-            .flatten()
-            .min()
+        [linger, self.trim_due, self.retry_due].into_iter().flatten().min()
     }
 
     /// Does what was due at `now`.
@@ -333,9 +277,7 @@ impl Driver {
     }
 
     fn schedule_trim(&mut self) {
-        if self.trim_due.is_none()
-            && (self.kit.buffers.wants_trim() || self.kit.staging.wants_trim())
-        {
+        if self.trim_due.is_none() && (self.kit.buffers.wants_trim() || self.kit.staging.wants_trim()) {
             self.trim_due = Some(Instant::now() + self.trim_after);
             self.kit.queue.ring_alarm();
         }
@@ -353,29 +295,18 @@ impl Driver {
         let deadline = Instant::now() + self.shutdown_max;
         // Half of the time for the bytes, the other half for the kernel to let go.
         self.run_until(deadline - self.shutdown_max / 2, |driver| {
-            driver
-                .connections
-                .iter()
-                .all(|(_, connection)| !connection.is_lingering())
+            driver.connections.iter().all(|(_, connection)| !connection.is_lingering())
         });
         self.abort_all();
         self.run_until(deadline, |driver| driver.kit.queue.in_flight() == 0);
     }
 
     fn abort_all(&mut self) {
-        let keys: Vec<Key> = self
-            .acceptors
-            .iter()
-            .map(|(_, acceptor)| acceptor.key)
-            .collect();
+        let keys: Vec<Key> = self.acceptors.iter().map(|(_, acceptor)| acceptor.key).collect();
         for key in keys {
             self.release_acceptor(key);
         }
-        let keys: Vec<Key> = self
-            .connections
-            .iter()
-            .map(|(_, connection)| connection.key)
-            .collect();
+        let keys: Vec<Key> = self.connections.iter().map(|(_, connection)| connection.key).collect();
         for key in keys {
             if let Some(connection) = connection_of(&mut self.connections, key) {
                 connection.abort(&mut self.kit);
@@ -397,7 +328,6 @@ impl Driver {
             }
             self.take_completions();
             self.kit.buffers.offer();
-            self.end_starvation();
         }
     }
 
@@ -429,8 +359,7 @@ impl Driver {
             operations_in_flight: queue.in_flight() as u64,
             buffers_exhausted: self.counters.exhausted,
             buffers_in_use: u64::from(self.kit.buffers.held()),
-            bytes_spilled: self.kit.bytes_spilled as u64,
-            bytes_spilled_total: self.counters.spilled_total,
+            receives_unpooled: self.kit.receives_own,
             connections: self.connections.len() as u64,
             lingers_expired: self.counters.lingers_expired,
             accept_pauses: self.counters.accept_pauses,
@@ -446,43 +375,27 @@ impl Drop for Driver {
         self.shutdown();
         let in_flight = self.kit.queue.in_flight();
         // SAFETY: both fields are taken here and nowhere else, and `drop` is the last to see them.
-        let (kit, connections) = unsafe {
-            (
-                ManuallyDrop::take(&mut self.kit),
-                ManuallyDrop::take(&mut self.connections),
-            )
-        };
-        let Kit {
-            queue,
-            buffers,
-            staging,
-            ..
-        } = kit;
+        let (kit, connections) =
+            unsafe { (ManuallyDrop::take(&mut self.kit), ManuallyDrop::take(&mut self.connections)) };
+        let Kit { queue, buffers, staging, .. } = kit;
         // The ring goes first: the pool's memory is registered with it.
         drop(queue);
         drop(staging);
         if in_flight == 0 {
             drop((connections, buffers));
         } else {
-            tracing::error!(
-                in_flight,
-                "the kernel did not let go of all operations: leaking their memory"
-            );
+            tracing::error!(in_flight, "the kernel did not let go of all operations: leaking their memory");
             mem::forget((connections, buffers));
         }
     }
 }
 
 fn connection_of(connections: &mut Slab<Connection>, key: Key) -> Option<&mut Connection> {
-    connections
-        .get_mut(key.index())
-        .filter(|connection| connection.key == key)
+    connections.get_mut(key.index()).filter(|connection| connection.key == key)
 }
 
 fn acceptor_of(acceptors: &mut Slab<Acceptor>, key: Key) -> Option<&mut Acceptor> {
-    acceptors
-        .get_mut(key.index())
-        .filter(|acceptor| acceptor.key == key)
+    acceptors.get_mut(key.index()).filter(|acceptor| acceptor.key == key)
 }
 
 /// Completions copied out of the shared queue at a time: room on two pages, and connections may submit in between.
@@ -492,5 +405,5 @@ const COMPLETIONS_PER_BATCH: usize = 128;
 const ENTERS_PER_TURN_MAX: usize = 4;
 /// After the kernel refused a submission.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
-/// While shutting down, so that starved receives are looked at.
+/// While shutting down: how long to wait at a time.
 const WAIT_MAX: Duration = Duration::from_millis(50);

@@ -42,9 +42,7 @@ impl RingListener {
     fn poll_accepted(&self, context: &std::task::Context<'_>) -> Poll<io::Result<Accepted>> {
         self.ring.with(|driver| match driver.acceptor(self.key) {
             Some((acceptor, kit)) => acceptor.poll_accept(context, kit),
-            None => Poll::Ready(Err(io::Error::other(
-                "the reactor of this listener has ended",
-            ))),
+            None => Poll::Ready(Err(io::Error::other("the reactor of this listener has ended"))),
         })
     }
 

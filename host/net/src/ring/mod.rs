@@ -23,8 +23,8 @@
 //! * The driver is borrowed for short stretches that call no foreign code: wakers are called, and dropped, after.
 //!
 //! # What keeps it going
-//! * A receive that found no buffer waits until half of the pool is back, and no connection holds more than its
-//!   share of it. Re-arming at once would livelock: two uploads of 20 MB did it.
+//! * A receive that found no buffer goes on without the pool, and no connection holds more than its share of it.
+//!   Arming the same receive again at once would livelock: two uploads of 20 MB did it ([`connection`]).
 //! * Submissions that find no room, or that the kernel refuses, wait in a queue ([`queue`]).
 //! * Accepting backs off when descriptors run out ([`acceptor`]).
 
@@ -69,10 +69,7 @@ pub(crate) struct Ring {
 impl Ring {
     pub(crate) fn new(config: &Config) -> Result<Rc<Self>, Unavailable> {
         let driver = RefCell::new(Driver::new(config)?);
-        Ok(Rc::new(Self {
-            driver,
-            wakers: Cell::default(),
-        }))
+        Ok(Rc::new(Self { driver, wakers: Cell::default() }))
     }
 
     /// Submits, takes completions and wakes the tasks that can go on.
@@ -84,13 +81,9 @@ impl Ring {
     /// The driver's task: it turns when the ring's descriptor is readable, when something was submitted, and when
     /// something is due. To be called inside the runtime that will run it.
     pub(crate) fn drive(self: &Rc<Self>) -> io::Result<impl Future<Output = ()> + use<>> {
-        let fd = RingFd {
-            fd: self.with(|driver| driver.ring_fd()),
-            _ring: Rc::clone(self),
-        };
+        let fd = RingFd { fd: self.with(|driver| driver.ring_fd()), _ring: Rc::clone(self) };
         // SAFETY: the descriptor is the ring's, which stays open as long as `RingFd` keeps the ring alive.
-        let watch = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
-            .map_err(io::Error::from)?;
+        let watch = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)?;
         let ring = Rc::clone(self);
         Ok(async move {
             let mut sleep = pin!(tokio::time::sleep(FAR));
@@ -109,9 +102,7 @@ impl Ring {
                     let due = ring.with(|driver| driver.next_due());
                     if due != sleeps_until {
                         sleeps_until = due;
-                        sleep
-                            .as_mut()
-                            .reset(due.unwrap_or_else(|| Instant::now() + FAR).into());
+                        sleep.as_mut().reset(due.unwrap_or_else(|| Instant::now() + FAR).into());
                     }
                     if sleep.as_mut().poll(context).is_pending() {
                         return Poll::Pending;

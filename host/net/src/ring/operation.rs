@@ -18,10 +18,7 @@ impl Key {
     /// an operation of its occupant in hand; the generation is there for whatever else goes wrong.
     pub(super) fn new(index: usize, generation: u32) -> Self {
         let index = u32::try_from(index).expect("fewer than 2^32 connections");
-        Self {
-            index,
-            generation: generation & GENERATION_MASK,
-        }
+        Self { index, generation: generation & GENERATION_MASK }
     }
 
     pub(super) fn index(self) -> usize {
@@ -48,13 +45,7 @@ impl Operation {
             Self::Accept(key) => (ACCEPT, key),
             Self::Receive(key) => (RECEIVE, key),
             Self::Send(key) => (SEND, key),
-            Self::Cancel => (
-                CANCEL,
-                Key {
-                    index: 0,
-                    generation: 0,
-                },
-            ),
+            Self::Cancel => (CANCEL, Key { index: 0, generation: 0 }),
         };
         kind << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
     }
@@ -62,10 +53,7 @@ impl Operation {
     /// `None` for a number that was never given out.
     pub(super) fn from_user_data(user_data: u64) -> Option<Self> {
         let generation = (user_data >> 32) as u32 & GENERATION_MASK;
-        let key = Key {
-            index: user_data as u32,
-            generation,
-        };
+        let key = Key { index: user_data as u32, generation };
         match user_data >> 56 {
             ACCEPT => Some(Self::Accept(key)),
             RECEIVE => Some(Self::Receive(key)),
@@ -82,7 +70,7 @@ const SEND: u64 = 3;
 const CANCEL: u64 = 4;
 
 /// One operation, ready to be submitted. That an entry exists means that it may be: what it points to, if anything,
-/// was promised by the caller of [`Submission::send`].
+/// was promised by the caller of [`Submission::send`] or [`Submission::receive_into`].
 pub(super) struct Submission(pub(super) squeue::Entry);
 
 impl Submission {
@@ -97,6 +85,16 @@ impl Submission {
     /// from the pool registered as `group`.
     pub(super) fn receive(socket: RawFd, group: u16, key: Key) -> Self {
         let entry = opcode::RecvMulti::new(types::Fd(socket), group);
+        Self(entry.build().user_data(Operation::Receive(key).user_data()))
+    }
+
+    /// Receives once.
+    ///
+    /// # Safety
+    /// `bytes` points to room for `length` bytes that stays where it is, allocated and untouched, until the completion
+    /// of this operation was taken from the completion queue.
+    pub(super) unsafe fn receive_into(socket: RawFd, bytes: *mut u8, length: u32, key: Key) -> Self {
+        let entry = opcode::Recv::new(types::Fd(socket), bytes, length);
         Self(entry.build().user_data(Operation::Receive(key).user_data()))
     }
 
@@ -130,16 +128,8 @@ mod tests {
     #[test]
     fn operations_come_back_from_user_data_as_they_went() {
         let key = Key::new(u32::MAX as usize, 0xab_cdef);
-        for operation in [
-            Operation::Accept(key),
-            Operation::Receive(key),
-            Operation::Send(key),
-            Operation::Cancel,
-        ] {
-            assert_eq!(
-                Operation::from_user_data(operation.user_data()),
-                Some(operation)
-            );
+        for operation in [Operation::Accept(key), Operation::Receive(key), Operation::Send(key), Operation::Cancel] {
+            assert_eq!(Operation::from_user_data(operation.user_data()), Some(operation));
         }
     }
 

@@ -54,13 +54,7 @@ pub(super) enum Entered {
 
 impl Queue {
     pub(super) fn new(ring: IoUring) -> Self {
-        Self {
-            ring,
-            deferred: VecDeque::new(),
-            in_flight: 0,
-            alarm: Alarm::Off,
-            counters: Counters::default(),
-        }
+        Self { ring, deferred: VecDeque::new(), in_flight: 0, alarm: Alarm::Off, counters: Counters::default() }
     }
 
     /// Queues an operation for the next [`Self::enter`].
@@ -95,11 +89,7 @@ impl Queue {
         self.refill();
         let (queued, deferred_work, overflow) = {
             let submissions = self.ring.submission();
-            (
-                submissions.len(),
-                submissions.taskrun(),
-                submissions.cq_overflow(),
-            )
+            (submissions.len(), submissions.taskrun(), submissions.cq_overflow())
         };
         if queued == 0 && !deferred_work && !overflow {
             return Entered::Idle;
@@ -110,9 +100,7 @@ impl Queue {
         // they were made. With GETEVENTS the kernel also runs deferred work and flushes overflown completions.
         let result = unsafe {
             let flags = EnterFlags::GETEVENTS.bits();
-            self.ring
-                .submitter()
-                .enter::<libc::sigset_t>(queued as u32, 0, flags, None)
+            self.ring.submitter().enter::<libc::sigset_t>(queued as u32, 0, flags, None)
         };
         match result {
             Ok(_) => Entered::Done,
@@ -121,10 +109,7 @@ impl Queue {
                 self.counters.refused += 1;
                 // EBUSY: the completion queue is full. EAGAIN, ENOMEM: no memory for requests. Both pass, and the
                 // entries stay queued. Nothing else is expected, and nothing better can be done about it.
-                if !matches!(
-                    error.raw_os_error(),
-                    Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
-                ) {
+                if !matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM)) {
                     tracing::error!(%error, "io_uring_enter failed");
                 }
                 Entered::Refused
@@ -138,10 +123,7 @@ impl Queue {
         let room = batch.capacity();
         batch.extend(self.ring.completion().take(room));
         self.counters.completions += batch.len() as u64;
-        let last = batch
-            .iter()
-            .filter(|completion| !cqueue::more(completion.flags()))
-            .count();
+        let last = batch.iter().filter(|completion| !cqueue::more(completion.flags())).count();
         debug_assert!(last <= self.in_flight, "more completions than operations");
         self.in_flight = self.in_flight.saturating_sub(last);
     }
@@ -167,10 +149,7 @@ impl Queue {
     /// Whether anything waits to be submitted or to be run by the kernel.
     pub(super) fn wants_enter(&mut self) -> bool {
         let submissions = self.ring.submission();
-        !submissions.is_empty()
-            || submissions.taskrun()
-            || submissions.cq_overflow()
-            || !self.deferred.is_empty()
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow() || !self.deferred.is_empty()
     }
 
     /// The driver's task runs and wants to be woken through `waker` next time.

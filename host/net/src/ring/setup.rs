@@ -19,9 +19,7 @@ use crate::config::Config;
 #[non_exhaustive]
 pub enum Unavailable {
     /// The system call does not exist.
-    #[error(
-        "this kernel has no io_uring, or a sandbox hides it (seccomp, as in some container runtimes)"
-    )]
+    #[error("this kernel has no io_uring, or a sandbox hides it (seccomp, as in some container runtimes)")]
     NotImplemented(#[source] io::Error),
     /// The system call is forbidden.
     #[error(
@@ -36,9 +34,7 @@ pub enum Unavailable {
         missing: &'static str,
     },
     /// There is not enough memory that may be locked.
-    #[error(
-        "no memory for the ring: raise the limit on locked memory (ulimit -l, LimitMEMLOCK=), or lower the sizes"
-    )]
+    #[error("no memory for the ring: raise the limit on locked memory (ulimit -l, LimitMEMLOCK=), or lower the sizes")]
     Memory(#[source] io::Error),
     /// Something else failed.
     #[error("setting up the ring failed: {step}")]
@@ -77,9 +73,7 @@ pub(super) fn open(config: &Config) -> Result<(Queue, BufferPool), Unavailable> 
     if queue.in_flight() > 0 {
         // The kernel may still write to a buffer.
         mem::forget(buffers);
-        return Err(worked.err().unwrap_or(Unavailable::TooOld {
-            missing: "multishot receive",
-        }));
+        return Err(worked.err().unwrap_or(Unavailable::TooOld { missing: "multishot receive" }));
     }
     worked.map(|()| (queue, buffers))
 }
@@ -87,9 +81,7 @@ pub(super) fn open(config: &Config) -> Result<(Queue, BufferPool), Unavailable> 
 fn setup_failure(error: io::Error) -> Unavailable {
     match error.raw_os_error() {
         // SINGLE_ISSUER came with 6.0, and so did multishot receive, which cannot be asked for by itself.
-        Some(libc::EINVAL) => Unavailable::TooOld {
-            missing: "the ring's flags or sizes",
-        },
+        Some(libc::EINVAL) => Unavailable::TooOld { missing: "the ring's flags or sizes" },
         _ => step_failure("io_uring_setup", error),
     }
 }
@@ -99,10 +91,7 @@ fn step_failure(step: &'static str, error: io::Error) -> Unavailable {
         Some(libc::ENOSYS) => Unavailable::NotImplemented(error),
         Some(libc::EPERM | libc::EACCES) => Unavailable::NotPermitted(error),
         Some(libc::ENOMEM) => Unavailable::Memory(error),
-        _ => Unavailable::Failed {
-            step,
-            source: error,
-        },
+        _ => Unavailable::Failed { step, source: error },
     }
 }
 
@@ -113,15 +102,9 @@ fn require_features(ring: &IoUring) -> Result<(), Unavailable> {
         .map_err(|error| step_failure("asking for the operations it knows", error))?;
     let parameters = ring.params();
     let needs = [
-        (
-            parameters.is_feature_nodrop(),
-            "completions that are never dropped",
-        ),
+        (parameters.is_feature_nodrop(), "completions that are never dropped"),
         (parameters.is_feature_ext_arg(), "waiting with a timeout"),
-        (
-            parameters.is_feature_fast_poll(),
-            "sockets that wait without threads",
-        ),
+        (parameters.is_feature_fast_poll(), "sockets that wait without threads"),
         (probe.is_supported(opcode::AcceptMulti::CODE), "accept"),
         (probe.is_supported(opcode::RecvMulti::CODE), "receive"),
         (probe.is_supported(opcode::Send::CODE), "send"),
@@ -140,11 +123,7 @@ fn try_out(queue: &mut Queue, buffers: &mut BufferPool) -> Result<(), Unavailabl
     let (mut here, there) = UnixStream::pair().map_err(failed)?;
     here.write_all(b"?").map_err(failed)?;
     drop(here);
-    queue.push(Submission::receive(
-        there.as_raw_fd(),
-        GROUP,
-        Key::new(0, 0),
-    ));
+    queue.push(Submission::receive(there.as_raw_fd(), GROUP, Key::new(0, 0)));
     let deadline = Instant::now() + TRY_OUT_MAX;
     let mut results = Vec::new();
     let mut batch = Vec::with_capacity(4);
@@ -166,13 +145,9 @@ fn try_out(queue: &mut Queue, buffers: &mut BufferPool) -> Result<(), Unavailabl
     }
     match results[..] {
         [1, 0] => Ok(()),
-        [error] if error == -libc::EINVAL => Err(Unavailable::TooOld {
-            missing: "multishot receive",
-        }),
+        [error] if error == -libc::EINVAL => Err(Unavailable::TooOld { missing: "multishot receive" }),
         [.., error] if error < 0 => Err(failed(io::Error::from_raw_os_error(-error))),
-        _ => Err(Unavailable::TooOld {
-            missing: "multishot receive",
-        }),
+        _ => Err(Unavailable::TooOld { missing: "multishot receive" }),
     }
 }
 

@@ -36,12 +36,8 @@ impl StagingPool {
 
     /// Frees the large ones, then the oldest, down to what is kept at rest.
     pub(super) fn trim(&mut self) {
-        self.spare
-            .retain(|buffer| buffer.capacity() <= STAGING_BYTES_MIN);
-        let keep = self
-            .spare
-            .len()
-            .min(SPARE_BYTES_AT_REST / STAGING_BYTES_MIN);
+        self.spare.retain(|buffer| buffer.capacity() <= STAGING_BYTES_MIN);
+        let keep = self.spare.len().min(SPARE_BYTES_AT_REST / STAGING_BYTES_MIN);
         self.spare.drain(..self.spare.len() - keep);
         self.spare.shrink_to_fit();
         self.spare_bytes = self.spare.iter().map(Vec::capacity).sum();
@@ -70,15 +66,8 @@ mod tests {
         assert!(pool.wants_trim());
         pool.trim();
         assert!(!pool.wants_trim());
-        assert!(
-            pool.spare
-                .iter()
-                .all(|buffer| buffer.capacity() == STAGING_BYTES_MIN)
-        );
-        assert_eq!(
-            pool.spare_bytes,
-            pool.spare.iter().map(Vec::capacity).sum::<usize>()
-        );
+        assert!(pool.spare.iter().all(|buffer| buffer.capacity() == STAGING_BYTES_MIN));
+        assert_eq!(pool.spare_bytes, pool.spare.iter().map(Vec::capacity).sum::<usize>());
         assert!(pool.spare_bytes > 0);
     }
 

@@ -28,19 +28,14 @@ impl RingStream {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.with(|connection, _| connection.socket.local_addr())
-            .unwrap_or_else(|| Err(ended()))
+        self.with(|connection, _| connection.socket.local_addr()).unwrap_or_else(|| Err(ended()))
     }
 
     pub(crate) fn nodelay(&self) -> io::Result<bool> {
-        self.with(|connection, _| connection.socket.nodelay())
-            .unwrap_or_else(|| Err(ended()))
+        self.with(|connection, _| connection.socket.nodelay()).unwrap_or_else(|| Err(ended()))
     }
 
-    fn poll<R>(
-        &self,
-        f: impl FnOnce(&mut Connection, &mut Kit) -> Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+    fn poll<R>(&self, f: impl FnOnce(&mut Connection, &mut Kit) -> Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         self.with(f).unwrap_or_else(|| Poll::Ready(Err(ended())))
     }
 
@@ -53,10 +48,7 @@ impl RingStream {
 }
 
 fn ended() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotConnected,
-        "the reactor of this stream has ended",
-    )
+    io::Error::new(io::ErrorKind::NotConnected, "the reactor of this stream has ended")
 }
 
 impl Drop for RingStream {
@@ -76,11 +68,7 @@ impl Read for RingStream {
 }
 
 impl Write for RingStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
 
 use covet_net::Stream;
+use covet_wasm::Chain;
 use hyper::{server::conn::http1, service::service_fn};
 
 use super::patience::{FLUSH_TIMEOUT, Patience, Patient, Slow, Timer};
@@ -36,7 +37,7 @@ pub(crate) async fn serve(stream: Stream, peer: SocketAddr, dispatcher: Rc<Dispa
     .await;
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection ended"),
+        Ok(Err(error)) => tracing::debug!(%peer, error = %Chain(&error), "connection ended"),
         Err(Slow::Idle) => {
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(FLUSH_TIMEOUT, connection).await;

@@ -1,0 +1,97 @@
+# Every target works from a clean clone; what it needs is installed by scripts/.
+#
+#   make run          build everything, serve examples/hello-python on 127.0.0.1:8000
+#   make test         all tests, Rust and Python
+#   make lint         formatting, clippy, ruff, mypy, licences
+#   make fmt          format everything
+#   make bench        measure against FastAPI + uvicorn (about 5 minutes)
+#   make bench-net    measure the network layer alone
+#   make clean        remove what was built here (the caches in ~/.cache/covet* stay)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test test-rust test-python guests lint fmt bench bench-net clean
+
+VENV := .venv
+LISTEN ?= 127.0.0.1:8000
+JOBS ?= 2
+HOST_RELEASE := target/release/covet-host
+HOST_DEV := target/debug/covet-host
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --- run -----------------------------------------------------------------------------------------------------------
+
+run: $(VENV)/.user
+	@scripts/need.sh cargo cc
+	@echo "==> building covet-host (release; several minutes the first time)"
+	cargo build --release --package covet-host
+	@echo "==> building examples/hello-python into one component"
+	$(VENV)/bin/covet build main:app --project examples/hello-python --output target/hello-python.wasm
+	@echo "==> serving it; every request gets a sandbox of its own. Try:"
+	@echo "      curl http://$(LISTEN)/users/42"
+	@echo "    Stop with Ctrl-C."
+	exec $(HOST_RELEASE) run target/hello-python.wasm --listen $(LISTEN)
+
+# --- test ----------------------------------------------------------------------------------------------------------
+
+test: test-rust test-python
+
+test-rust: guests
+	@echo "==> Rust tests"
+	cargo test --workspace --jobs $(JOBS)
+
+test-python: $(VENV)/.dev $(HOST_DEV)
+	@echo "==> Python tests"
+	cd guest-python && COVET_HOST=$(abspath $(HOST_DEV)) $(abspath $(VENV))/bin/python -m pytest --quiet
+
+# The components that the tests run; each is built again only when its sources change.
+guests: $(VENV)/.dev $(HOST_DEV)
+	scripts/build-python-guests.sh
+	scripts/build-rust-guests.sh
+
+.PHONY: $(HOST_DEV)
+$(HOST_DEV):
+	@scripts/need.sh cargo cc curl
+	@echo "==> building covet-host (dev)"
+	cargo build --package covet-host --jobs $(JOBS)
+
+# --- the Python environment ----------------------------------------------------------------------------------------
+
+$(VENV)/.user: guest-python/pyproject.toml scripts/python-env.sh
+	scripts/python-env.sh $(VENV) user
+
+$(VENV)/.dev: guest-python/pyproject.toml guest-python/requirements-dev.txt scripts/python-env.sh
+	scripts/python-env.sh $(VENV) dev
+
+# --- quality -------------------------------------------------------------------------------------------------------
+
+lint: $(VENV)/.dev
+	@scripts/need.sh cargo cc
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --jobs $(JOBS) -- -D warnings
+	scripts/cargo-deny.sh
+	cd guest-python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
+
+fmt: $(VENV)/.dev
+	cargo fmt --all
+	cd guest-python && ../$(VENV)/bin/ruff check --fix . && ../$(VENV)/bin/ruff format .
+
+# --- benches -------------------------------------------------------------------------------------------------------
+
+bench: $(VENV)/.user
+	@scripts/need.sh cargo cc wrk
+	cargo build --release --package covet-host
+	$(VENV)/bin/covet build main:app --project benches/app --output target/bench-app.wasm
+	scripts/python-env.sh target/bench-venv bench
+	$(VENV)/bin/python benches/apps.py --host $(HOST_RELEASE) --component target/bench-app.wasm \
+		--rival target/bench-venv/bin/python $(BENCH_FLAGS)
+
+bench-net:
+	@scripts/need.sh cargo cc wrk
+	cd benches/network && cargo run --release -- run $(BENCH_FLAGS)
+
+clean:
+	rm -rf target $(VENV) benches/network/target tests/guests/rust/target guest-rust/target

@@ -1,0 +1,221 @@
+"""What runs inside the component while it is built: imports the application and leaves everything ready to serve.
+
+`covet build` makes a small module that calls `load`, which componentize-py imports. What it finds, good or bad, goes into
+a report file for the build tool, because componentize-py shows little of what a guest prints.
+"""
+
+import gc
+import importlib
+import importlib.util
+import json
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from . import _bridge, _logging, _warmup
+from .applications import CovetPy
+from .exceptions import HostUnavailable
+
+__all__ = ["load"]
+
+
+def load(config_file: str) -> tuple[type, type]:
+    """Imports the application that the build tool describes. Returns the classes that the bindings look for."""
+    with open(config_file, encoding="utf-8") as file:
+        config: dict[str, Any] = json.load(file)
+    sys.dont_write_bytecode = True
+    _bridge.connect()
+    _logging.install()
+    report: dict[str, Any] = {}
+    try:
+        with _output_in(config["output"]), _without_host():
+            _use_sources(config["app_root"], config["roots"])
+            app = _find_app(importlib.import_module(config["module"]), config["attribute"])
+            _import_late(config["late_imports"])
+            app._finish()
+            _warmup.run()
+            handler, exported = _bridge.exports(app)
+        report["routes"] = [(method or "*", route.path, route.name) for route in app.routes for method in route.methods]
+        report["modules"] = _modules_by_root(config["roots"])
+    except BaseException as error:
+        report["error"] = _describe(error)
+        raise SystemExit(1) from None
+    finally:
+        with open(config["report"], "w", encoding="utf-8") as file:
+            json.dump(report, file)
+    linecache.checkcache = _keep_lines
+    sys.meta_path.append(_NothingLater())
+    gc.collect()
+    gc.freeze()
+    return handler, exported
+
+
+class AppError(Exception):
+    """The application cannot be served; the message is for its author."""
+
+
+def _find_app(module: ModuleType, attribute: str | None) -> CovetPy:
+    """The application in a module: the attribute that was named, or the only one there is."""
+    name = module.__name__
+    if attribute is not None:
+        app: Any = module
+        for part in attribute.split("."):
+            if not hasattr(app, part):
+                raise AppError(f"the module {name!r} has no {attribute!r}{_candidates(module)}")
+            app = getattr(app, part)
+        if callable(app) and not isinstance(app, CovetPy):
+            raise AppError(f"'{name}:{attribute}' is a {type(app).__name__}, not a CovetPy{_candidates(module)}")
+        if not isinstance(app, CovetPy):
+            raise AppError(f"'{name}:{attribute}' is a {type(app).__name__}, not a CovetPy{_candidates(module)}")
+        return app
+    found = {id(value): (key, value) for key, value in vars(module).items() if isinstance(value, CovetPy)}
+    if not found:
+        raise AppError(f"the module {name!r} has no CovetPy: it needs a line like `app = CovetPy()`")
+    if len(found) > 1:
+        names = ", ".join(f"{name}:{key}" for key, _ in found.values())
+        raise AppError(f"the module {name!r} has several applications; name one of {names}")
+    ((_, only),) = found.values()
+    return only
+
+
+def _candidates(module: ModuleType) -> str:
+    names = [key for key, value in vars(module).items() if isinstance(value, CovetPy)]
+    return f"; it has {', '.join(f'{module.__name__}:{name}' for name in names)}" if names else ""
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """An error for the build tool: its kind, and the traceback from where the application's own code begins."""
+    if isinstance(error, AppError):
+        return {"kind": "app", "message": str(error)}
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    described = {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(type(error), error, trace)),
+    }
+    if isinstance(error, ImportError):
+        described["module"] = error.name
+    if isinstance(error, HostUnavailable):
+        described["kind"] = "host"
+    return described
+
+
+def _is_ours(filename: str) -> bool:
+    return filename == __file__ or filename.startswith("<frozen importlib") or "/importlib/__init__.py" in filename
+
+
+@contextmanager
+def _output_in(path: str) -> Iterator[None]:
+    """Collects what is printed in a file: componentize-py ends with an error after 10,000 bytes."""
+    stdout, stderr = sys.stdout, sys.stderr
+    with open(path, "w", encoding="utf-8", errors="replace") as file:
+        sys.stdout = sys.stderr = file
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = stdout, stderr
+
+
+@contextmanager
+def _without_host() -> Iterator[None]:
+    """Makes a call of the host an exception with a place in the application, instead of a trap that has none."""
+    import componentize_py_runtime as runtime
+
+    def refuse(*arguments: object) -> Any:
+        raise HostUnavailable(
+            "the host was called while the application was imported; there is none while a component is built. "
+            "Do it in a handler, or in a function for @app.on_event('startup')"
+        )
+
+    names = ("call_import", "stream_new", "future_new", "waitable_set_new")
+    originals = {name: getattr(runtime, name) for name in names}
+    for name in names:
+        setattr(runtime, name, refuse)
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(runtime, name, function)
+
+
+class _AppLoader(SourceFileLoader):
+    """Gives code the path that its author knows, and keeps its lines for tracebacks: there are no files later."""
+
+    root = ""
+
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
+        name = os.path.relpath(path, self.root)
+        text = importlib.util.decode_source(data)
+        # Without a time, `linecache` does not look for the file.
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        code: CodeType = compile(data, name, "exec", dont_inherit=True, optimize=_optimize)
+        return code
+
+
+def _use_sources(app_root: str, roots: dict[str, str]) -> None:
+    """Puts the application before the standard library, as `python main.py` does, and its dependencies after it."""
+    _AppLoader.root = app_root
+    finder = FileFinder.path_hook((ExtensionFileLoader, EXTENSION_SUFFIXES), (_AppLoader, SOURCE_SUFFIXES))
+
+    def hook(path: str) -> Any:
+        if path == app_root or path.startswith(app_root + "/"):
+            return finder(path)
+        raise ImportError
+
+    sys.path_hooks.insert(0, hook)
+    sys.path_importer_cache.clear()
+    sys.path.remove(app_root)
+    sys.path.insert(0, app_root)
+
+
+def _import_late(modules: Sequence[str]) -> None:
+    """Imports what the application imports inside of functions, which would fail later."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: S110: the function that imports it meets the error, as it would natively
+            pass
+
+
+def _modules_by_root(roots: dict[str, str]) -> dict[str, list[str]]:
+    """The files of the modules that are in the component, by where they came from."""
+    found: dict[str, list[str]] = {name: [] for name in roots}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None) or ""
+        for name, root in roots.items():
+            if path.startswith(root + "/"):
+                found[name].append(os.path.relpath(path, root))
+    return {name: sorted(set(files)) for name, files in found.items()}
+
+
+def _keep_lines(filename: str | None = None) -> None:
+    """In the place of `linecache.checkcache`, which drops the lines of files that it does not find."""
+
+
+class _NothingLater(MetaPathFinder):
+    """The last finder: says why a module is not found after the build."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        raise ModuleNotFoundError(
+            f"No module named {fullname!r}: a component can only import what was imported when it was built. "
+            "Import it at the top of a module",
+            name=fullname,
+        )

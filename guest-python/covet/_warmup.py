@@ -1,0 +1,184 @@
+"""Uses the framework's own paths once before the component is finished.
+
+A module that is first imported by a request cannot be found any more, and what the interpreter makes lazily would be made
+anew in every instance. Nothing of the application runs here.
+"""
+
+import importlib
+import logging
+import warnings
+from typing import Any
+
+from . import _bridge
+from .applications import CovetPy
+from .exceptions import HTTPException
+from .params import Query
+from .requests import Request
+from .responses import HTMLResponse, JSONResponse, Response
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Imports what the standard library imports late, and serves each kind of request a few times."""
+    for name in _LATE_MODULES:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except ImportError:
+            continue
+    app = _app()
+    loggers = [logging.getLogger(name) for name in ("covet", "asyncio")]
+    for logger in loggers:
+        # Formatted as a real one, for what that imports, but not shown.
+        logger.addFilter(_format_and_drop)
+    try:
+        for _ in range(ROUNDS):
+            for index, route in enumerate(app.routes):
+                for target, params in _REQUESTS[route.path]:
+                    _serve(route.run, _record(index, target, params))
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_format_and_drop)
+
+
+def _app() -> CovetPy:
+    app = CovetPy()
+
+    @app.get("/plain/{number}")
+    def plain(number: int, flag: bool = False, names: list[str] = Query([]), least: float = Query(1.0, ge=0)) -> Any:
+        return {"number": number, "flag": flag, "names": names, "least": least, "text": "e\u0301\u20ac"}
+
+    @app.get("/text")
+    def text() -> str:
+        return "text"
+
+    @app.get("/response")
+    def response(request: Request) -> Response:
+        made = HTMLResponse("<p>", headers={"x": "y"})
+        made.headers["path"] = request.path
+        made.set_cookie("a", request.headers.get("user-agent", ""))
+        return made
+
+    @app.get("/tuple")
+    async def pair(request: Request) -> Any:
+        return [request.query_params.get("a"), str(request.url), request.client], 201, {"x": "y"}
+
+    @app.post("/body")
+    async def body(request: Request) -> Any:
+        return JSONResponse(await request.json())
+
+    @app.get("/missing")
+    async def missing() -> None:
+        raise HTTPException(404)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise ValueError("warm-up")
+
+    return app
+
+
+def _record(route: int, target: str, params: list[str]) -> _bridge.RequestRecord:
+    headers = [("host", "localhost"), ("user-agent", "covet"), ("accept", "*/*"), ("cookie", "a=b; c=d")]
+    body = _bridge.BodyText('{"a": [1, 2.5, null, true, "\u20ac"]}')
+    return _bridge.RequestRecord(route, "GET", "http://localhost", target, params, headers, "127.0.0.1:1", body)
+
+
+def _serve(run: Any, record: _bridge.RequestRecord) -> None:
+    result = run(record)
+    if not isinstance(result, _bridge.ResponseRecord):
+        try:
+            result.send(None)
+        except StopIteration:
+            return
+        raise AssertionError("a handler of the warm-up waits")
+
+
+def _format_and_drop(record: logging.LogRecord) -> bool:
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+    record.exc_text = None
+    return False
+
+
+#: Enough for the interpreter to specialise its code.
+ROUNDS = 30
+
+_REQUESTS: dict[str, list[tuple[str, list[str]]]] = {
+    "/plain/{number}": [
+        ("/plain/7", ["7"]),
+        ("/plain/7?flag=on&names=a&names=b%20c&least=2.5", ["7"]),
+        ("/plain/x?flag=perhaps&least=-1", ["x"]),
+    ],
+    "/text": [("/text", [])],
+    "/response": [("/response?a=b", [])],
+    "/tuple": [("/tuple?a=%C3%A9+b", [])],
+    "/body": [("/body", [])],
+    "/missing": [("/missing", [])],
+    "/broken": [("/broken", [])],
+}
+
+#: What CPython's library imports inside of functions, and codecs.
+_LATE_MODULES = [
+    "_strptime",
+    "_colorize",
+    "ast",
+    "base64",
+    "bisect",
+    "calendar",
+    "collections.abc",
+    "concurrent.futures.thread",
+    "copy",
+    "copyreg",
+    "csv",
+    "dataclasses",
+    "decimal",
+    "difflib",
+    "email.message",
+    "email.mime.text",
+    "email.parser",
+    "email.policy",
+    "email.utils",
+    "encodings.ascii",
+    "encodings.cp1252",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.raw_unicode_escape",
+    "encodings.unicode_escape",
+    "encodings.utf_16",
+    "encodings.utf_16_le",
+    "encodings.utf_16_be",
+    "encodings.utf_32",
+    "encodings.utf_8_sig",
+    "fractions",
+    "gzip",
+    "hashlib",
+    "hmac",
+    "html",
+    "html.parser",
+    "http.cookies",
+    "importlib.metadata",
+    "ipaddress",
+    "locale",
+    "mimetypes",
+    "numbers",
+    "pickle",
+    "platform",
+    "pprint",
+    "random",
+    "secrets",
+    "shutil",
+    "statistics",
+    "string",
+    "stringprep",
+    "struct",
+    "tempfile",
+    "textwrap",
+    "tokenize",
+    "unicodedata",
+    "urllib.parse",
+    "uuid",
+    "zlib",
+    "zoneinfo",
+]

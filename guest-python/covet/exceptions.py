@@ -1,0 +1,52 @@
+"""Exceptions that applications raise and catch."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from .types import ErrorDetail
+
+__all__ = ["HTTPException", "HostUnavailable", "RequestValidationError"]
+
+
+class HTTPException(Exception):
+    """Ends the handling of a request with a response that has `detail` in it.
+
+    `detail` is anything that can be written as JSON; without it, it is the phrase of the status ("Not Found").
+    """
+
+    def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None) -> None:
+        if detail is None:
+            try:
+                detail = HTTPStatus(status_code).phrase
+            except ValueError:
+                detail = ""
+        super().__init__(status_code, detail)
+        self.status_code = status_code
+        self.detail = detail
+        self.headers = headers
+
+    def __str__(self) -> str:
+        return f"{self.status_code}: {self.detail}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(status_code={self.status_code!r}, detail={self.detail!r})"
+
+
+class RequestValidationError(ValueError):
+    """A request does not fit the parameters of its handler. Without a handler for it the answer is a 422."""
+
+    def __init__(self, errors: Sequence[ErrorDetail]) -> None:
+        super().__init__(errors)
+        self._errors = list(errors)
+
+    def errors(self) -> list[ErrorDetail]:
+        """Every error, in the order of the handler's parameters."""
+        return self._errors
+
+    def __str__(self) -> str:
+        return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in self._errors)
+
+
+class HostUnavailable(RuntimeError):
+    """A function of the host was called where there is no host: at import, or outside covet-host."""

@@ -1,0 +1,24 @@
+"""Types that several modules and applications share."""
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any, TypeAlias
+
+__all__ = ["Chunk", "Chunks", "Endpoint", "ErrorDetail", "ExceptionHandler", "Hook"]
+
+#: A handler of a route: a function or a coroutine function.
+Endpoint: TypeAlias = Callable[..., Any]
+
+#: A piece of a streamed body; text is sent as UTF-8.
+Chunk: TypeAlias = str | bytes | bytearray | memoryview
+
+#: What a streamed body is made of.
+Chunks: TypeAlias = Iterable[Chunk] | AsyncIterable[Chunk]
+
+#: Called with the request and the exception; returns whatever a handler may return.
+ExceptionHandler: TypeAlias = Callable[..., Any]
+
+#: A function or coroutine function without arguments that runs at startup or shutdown.
+Hook: TypeAlias = Callable[[], Any]
+
+#: One error of a 422 response: `type`, `loc`, `msg`, `input` and, for some types, `ctx`.
+ErrorDetail: TypeAlias = dict[str, Any]

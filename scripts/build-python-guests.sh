@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds the Python applications that the Rust tests run, into target/guests/python/. `covet build` itself knows what is
+# unchanged only by content, so each has a stamp here: the digest of everything that goes into it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+covet=$PWD/.venv/bin/covet
+out=$PWD/target/guests/python
+mkdir -p "$out"
+
+build() { # NAME PROJECT TARGET
+  local name=$1 project=$2 target=$3 digest
+  digest=$({
+    find "$project" guest-python/covet wit -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
+    .venv/bin/pip show componentize-py 2>/dev/null | sed -n 's/^Version: //p'
+  } | sha256sum)
+  if [ -f "$out/$name.wasm" ] && [ "$(cat "$out/$name.stamp" 2>/dev/null)" = "$digest" ]; then
+    return
+  fi
+  rm -f "$out/$name.stamp"
+  echo "==> covet build $name" >&2
+  "$covet" build "$target" --project "$project" --output "$out/$name.wasm" --quiet
+  echo "$digest" >"$out/$name.stamp"
+}
+
+build hello-python examples/hello-python main:app
+for project in tests/guests/python/*/; do
+  name=$(basename "$project")
+  # Applications that are meant to fail to build are tried by guest-python's own tests.
+  [ -f "$project/EXPECT_BUILD_FAILURE" ] && continue
+  build "$name" "$project" app:app
+done

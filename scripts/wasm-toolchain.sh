@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# Makes `cargo build --target wasm32-wasip2` work with the rustc in PATH:
+#
+#     eval "$(scripts/wasm-toolchain.sh)"
+#
+# Where the target is installed (`rustup target add wasm32-wasip2`) there is nothing to do. Elsewhere, on a Debian
+# machine that can reach a Debian mirror but not rustup's server, std is built once from Debian's rust-src of the same
+# version, into a sysroot of its own under ${XDG_CACHE_HOME:-~/.cache}/covet/wasm-sysroot. Neither the Rust toolchain
+# nor the system's apt is changed, and root is not needed.
+#
+# On stdout: shell lines to eval, perhaps none. On stderr: everything else. It may run twice at once.
+set -euo pipefail
+
+readonly TARGET=wasm32-wasip2
+# It carries rust-src of several recent compilers, and a wasi-libc that knows wasip2; Debian 12 and 13 have neither.
+readonly SUITE=trixie-backports
+readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+main() {
+    command -v rustc >/dev/null || fail "there is no rustc in PATH"
+    if is_installed; then
+        exit 0
+    fi
+    # The std that is built here and the guests that use it must come from one compiler, whatever directory rustup is
+    # asked in.
+    if command -v rustup >/dev/null && [[ -z ${RUSTUP_TOOLCHAIN:-} ]]; then
+        RUSTUP_TOOLCHAIN=$(rustup show active-toolchain | awk '{print $1}')
+        export RUSTUP_TOOLCHAIN
+    fi
+    local verbose
+    verbose=$(rustc -vV)
+    RELEASE=$(field release "$verbose")
+    COMMIT=$(field commit-hash "$verbose")
+    readonly RELEASE COMMIT
+
+    # Two builds of one release cannot share a std, so the commit belongs to the version.
+    local cache=${XDG_CACHE_HOME:-$HOME/.cache}/covet/wasm-sysroot
+    local sysroot=$cache/$RELEASE-${COMMIT:0:9}
+    # Cargo splits the variable below at spaces and knows no quoting.
+    [[ $sysroot != *[[:space:]]* ]] || fail "the path $sysroot has a space in it; set XDG_CACHE_HOME to one without"
+
+    if [[ ! -d $sysroot ]]; then
+        mkdir -p "$cache"
+        exec 9>"$cache/lock"
+        flock --nonblock 9 || { say "waiting for another build of the sysroot"; flock 9; }
+        # Somebody else may have made it in the meantime.
+        [[ -d $sysroot ]] || build "$cache" "$sysroot"
+        exec 9>&-
+    fi
+    if [[ -n ${RUSTFLAGS:-} || -n ${CARGO_ENCODED_RUSTFLAGS:-} ]]; then
+        say "warning: RUSTFLAGS is set, and cargo then ignores CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS, which names the sysroot"
+    fi
+    echo "export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS='--sysroot $sysroot'"
+}
+
+# Whether the compiler's own sysroot has the target.
+is_installed() {
+    local libdir
+    libdir=$(rustc --print target-libdir --target "$TARGET") || fail "this rustc does not know $TARGET"
+    compgen -G "$libdir/libstd-*.rlib" >/dev/null
+}
+
+# Builds the sysroot $2 in a directory beside it and renames it, so that nobody ever sees half of one.
+build() {
+    local cache=$1 sysroot=$2
+    local tool
+    for tool in apt-get apt-cache dpkg-deb cargo; do
+        command -v "$tool" >/dev/null || fail "$TARGET is not installed and there is no $tool to build it with"
+    done
+    say "$TARGET is not installed for rustc $RELEASE. \`rustup target add $TARGET\` is the ordinary way to get it;"
+    say "building it from Debian's packages instead (half a minute, about 80 MB in $cache)"
+    # A build that was killed leaves its directory; the lock says that none is running.
+    rm -rf "$cache"/building.*
+    WORK=$(mktemp -d "$cache/building.XXXXXX")
+    trap 'rm -rf "$WORK"' EXIT
+    fetch_sources
+    build_std
+    assemble "$WORK/sysroot"
+    mv --no-target-directory "$WORK/sysroot" "$sysroot"
+    rm -rf "$WORK"
+    trap - EXIT
+    say "made $sysroot"
+}
+
+# Unpacks rust-src and wasi-libc below $WORK.
+fetch_sources() {
+    local lists=$WORK/apt
+    mkdir -p "$lists"/{empty,state/lists/partial,cache/archives/partial}
+    : >"$lists/status"
+    [[ -f $KEYRING ]] || fail "$KEYRING is missing: this needs Debian's keys (package debian-archive-keyring)"
+    echo "deb [signed-by=$KEYRING] $(mirror) $SUITE main" >"$lists/sources.list"
+    # An apt of its own: one suite, its own lists and cache, no package counted as installed. The system's
+    # configuration, and with it a proxy, stays in force.
+    local options=(
+        -o Dir::Etc::SourceList="$lists/sources.list" -o Dir::Etc::SourceParts="$lists/empty"
+        -o Dir::Etc::Preferences="$lists/no-preferences" -o Dir::Etc::PreferencesParts="$lists/empty"
+        -o Dir::State="$lists/state" -o Dir::State::status="$lists/status" -o Dir::Cache="$lists/cache"
+        -o Acquire::Languages=none
+        # Root's apt would download as the user _apt, who may not write here.
+        -o APT::Sandbox::User="$(id -un)"
+        # A frozen mirror keeps its packages and lets its Release file expire. Its signature is checked all the same;
+        # what is given up is to notice that a mirror withholds newer packages, and here an exact version is wanted.
+        -o Acquire::Check-Valid-Until=false
+    )
+    apt-get "${options[@]}" -qq update >&2 || fail "cannot read $SUITE from $(mirror)"
+    # `1.95.0+dfsg1-2~bpo13+1` for 1.95.0. std belongs to exactly one version of the compiler.
+    local versions version
+    versions=$(apt-cache "${options[@]}" madison rust-src | awk '{print $3}' | sort -Vu)
+    version=$(grep -F "$RELEASE+" <<<"$versions" | tail -n1 || true)
+    [[ -n $version ]] || fail "$SUITE has no rust-src for rustc $RELEASE; it has: ${versions//$'\n'/ }"
+    (cd "$WORK" && apt-get "${options[@]}" -qq download "rust-src=$version" wasi-libc >&2) ||
+        fail "cannot download rust-src $version and wasi-libc"
+    mkdir "$WORK/rust-src" "$WORK/wasi-libc"
+    # Only the library: 60 of 430 MB.
+    dpkg-deb --fsys-tarfile "$WORK"/rust-src_*.deb |
+        tar -x -C "$WORK/rust-src" --strip-components=5 --wildcards './usr/src/rustc-*/library/*'
+    dpkg-deb -x "$WORK"/wasi-libc_*.deb "$WORK/wasi-libc"
+}
+
+# The Debian mirror that the machine uses, else the one for all.
+mirror() {
+    { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{sources,list} 2>/dev/null || true; } |
+        awk '
+            ($1 == "URIs:" || $1 == "deb") {
+                for (i = 2; i <= NF; i++)
+                    if ($i ~ /^https?:.*\/debian\/?$/) { print $i; found = 1; exit }
+            }
+            END { if (!found) print "http://deb.debian.org/debian" }'
+}
+
+# Compiles std for the target with the sources below $WORK.
+build_std() {
+    mkdir -p "$WORK/std/src"
+    echo '#![no_std]' >"$WORK/std/src/lib.rs"
+    cat >"$WORK/std/Cargo.toml" <<'TOML'
+[package]
+name = "stdbuild"
+version = "0.0.0"
+edition = "2024"
+[profile.release]
+opt-level = 3
+codegen-units = 1
+[workspace]
+TOML
+    local flags=(
+        # Without it a guest cannot be built with `lto = true`.
+        -Cembed-bitcode=yes
+        # Panic messages of std name its files; they are to name them as the official std does.
+        --remap-path-prefix="$WORK/rust-src=/rustc/$COMMIT/library"
+        --remap-path-prefix="${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo"
+        --remap-path-prefix="$WORK=/build"
+    )
+    local joined
+    joined=$(IFS=$'\x1f' && echo "${flags[*]}")
+    # RUSTC_BOOTSTRAP lets a stable cargo build std. __CARGO_TESTS_ONLY_SRC_ROOT is cargo's own, undocumented way to
+    # say where its sources are; if it goes, a copy of the toolchain by hard links with a symlink lib/rustlib/src does.
+    (
+        cd "$WORK/std"
+        unset RUSTFLAGS CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS CARGO_BUILD_TARGET
+        RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$WORK/rust-src \
+            CARGO_ENCODED_RUSTFLAGS=$joined CARGO_TARGET_DIR=$WORK/target \
+            cargo build --quiet --release --target "$TARGET" -Zbuild-std=std,panic_abort >&2
+    ) || fail "std did not build"
+}
+
+# Puts the parts into the layout that `rustc --sysroot` reads.
+assemble() {
+    local libraries=$1/lib/rustlib/$TARGET/lib
+    mkdir -p "$libraries/self-contained"
+    cp "$WORK/target/$TARGET"/release/deps/*.rlib "$libraries/"
+    rm "$libraries"/libstdbuild-*.rlib
+    cp "$WORK/wasi-libc/usr/lib/$TARGET"/{crt1-command.o,crt1-reactor.o,libc.a} "$libraries/self-contained/"
+}
+
+# The value of the line `$1: value` in $2.
+field() {
+    sed -n "s/^$1: //p" <<<"$2"
+}
+
+say() {
+    echo "wasm-toolchain: $*" >&2
+}
+
+fail() {
+    say "error: $*"
+    say "hint: with rustup and its server at hand, \`rustup target add $TARGET\` is all that is needed"
+    exit 1
+}
+
+main
