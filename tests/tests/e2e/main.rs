@@ -1,0 +1,14 @@
+//! The end-to-end tests of covet-host: one binary, one module for each subject.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod clients;
+mod errors;
+mod http1;
+mod instances;
+mod leaks;
+mod lifecycle;
+mod limits;
+mod requests;
+mod routing;
+mod streaming;
