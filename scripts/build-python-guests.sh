@@ -23,9 +23,7 @@ build() { # NAME PROJECT TARGET
 }
 
 build hello-python examples/hello-python main:app
-for project in tests/guests/python/*/; do
-  name=$(basename "$project")
-  # Applications that are meant to fail to build are tried by guest-python's own tests.
-  [ -f "$project/EXPECT_BUILD_FAILURE" ] && continue
-  build "$name" "$project" app:app
+# The other folders there are meant to fail to build; guest-python's own tests try them.
+for name in probe conflicting-routes invalid-pattern bad-startup; do
+  build "$name" "tests/guests/python/$name" app:app
 done

@@ -145,10 +145,11 @@ TOML
     local flags=(
         # Without it a guest cannot be built with `lto = true`.
         -Cembed-bitcode=yes
-        # Panic messages of std name its files; they are to name them as the official std does.
-        --remap-path-prefix="$WORK/rust-src=/rustc/$COMMIT/library"
-        --remap-path-prefix="${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo"
+        # Panic messages of std name its files; they are to name them as the official std does. The last prefix that
+        # fits counts.
         --remap-path-prefix="$WORK=/build"
+        --remap-path-prefix="${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo"
+        --remap-path-prefix="$WORK/rust-src=/rustc/$COMMIT/library"
     )
     local joined
     joined=$(IFS=$'\x1f' && echo "${flags[*]}")

@@ -8,4 +8,4 @@ mod paths;
 
 pub use host::{Finished, Host, Started, command};
 pub use http::{Answer, Connection};
-pub use paths::{component, repository, sizes_of};
+pub use paths::{component, private_bytes, repository};

@@ -20,14 +20,14 @@ pub fn component(name: &str) -> PathBuf {
     path
 }
 
-/// Resident and virtual size of a process in bytes, from `/proc`.
+/// Memory that belongs to a process alone, in bytes: `RssAnon` of `/proc/PID/status`. The images of components and their
+/// compiled code are files that all instances share, and count once for each mapping in other figures.
 ///
 /// # Panics
 /// If the process is gone.
-pub fn sizes_of(process: u32) -> (usize, usize) {
-    let text = fs::read_to_string(format!("/proc/{process}/statm")).expect("the process runs");
-    let mut pages = text.split(' ').map(|number| number.parse::<usize>().expect("statm has numbers"));
-    let size = pages.next().expect("size");
-    let resident = pages.next().expect("resident");
-    (resident * 4096, size * 4096)
+pub fn private_bytes(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel tells it");
+    let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+    kib << 10
 }

@@ -10,8 +10,8 @@ use crate::{failure::Failure, flags::ComponentFlags};
 pub(crate) fn compile(flags: &ComponentFlags, instances_max: u32) -> Result<(Engine, Artifact), Failure> {
     let file = flags.file.display();
     let wasm = fs::read(&flags.file).map_err(|e| Failure::usage(&file, &e))?;
-    let options = EngineOptions { instances_max, memory_bytes_max: memory_bytes(flags) };
-    let engine = Engine::new(&options).map_err(|e| Failure::runtime("cannot start the engine", &e))?;
+    let engine =
+        Engine::new(&EngineOptions { instances_max }).map_err(|e| Failure::runtime("cannot start the engine", &e))?;
     let directory = flags.cache_dir.clone().or_else(ArtifactCache::default_directory);
     let directory = directory.unwrap_or_else(|| std::env::temp_dir().join("covet-host"));
     let artifact = ArtifactCache::new(directory).compile(&engine, &wasm).map_err(|error| match error {

@@ -32,8 +32,12 @@ pub(crate) fn run(flags: RunFlags) -> Result<(), Failure> {
     };
     let server = start(&flags, &app, options)?;
     println!("listening on http://{}", server.address());
-    let signal = runtime.block_on(stop.asked_for());
-    tracing::info!(signal, "draining");
+    runtime.block_on(async {
+        tokio::select! {
+            signal = stop.asked_for() => tracing::info!(signal, "draining"),
+            () = server.failed() => tracing::error!("a thread of the server has ended, draining the others"),
+        }
+    });
     // A second signal ends the process at once; it is waited for beside the drain.
     std::thread::spawn(move || {
         runtime.block_on(signal_again());

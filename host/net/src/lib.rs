@@ -4,7 +4,7 @@
 //! The tour, in the order in which a host meets the parts:
 //!
 //! 1. [`Config`] says what the operator wants: [`Io`] and the limits.
-//! 2. [`bind`] opens one listening socket per thread on the same address.
+//! 2. [`bind()`] opens one listening socket per thread on the same address.
 //! 3. [`Reactor`] is the event loop of one thread: a tokio runtime and, where the kernel can do it, an io_uring.
 //! 4. [`Listener`] accepts on that loop and yields a [`Stream`] per connection.
 //! 5. [`Stream`] is read and written through `hyper::rt::Read` and `hyper::rt::Write`.

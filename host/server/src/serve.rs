@@ -11,7 +11,7 @@ use std::{
 
 use covet_net::{Backend, BindError, Listener, Reactor, SetupError};
 use covet_wasm::{App, Pool};
-use tokio::task::spawn_local;
+use tokio::{sync::Notify, task::spawn_local};
 
 use crate::{
     connection,
@@ -26,6 +26,7 @@ pub struct Server {
     address: SocketAddr,
     backend: Backend,
     switch: DrainSwitch,
+    ended: Arc<Notify>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
 }
 
@@ -58,6 +59,7 @@ impl Server {
         let options = Arc::new(Options { listen: address, ..options });
         let (switch, drain) = drain();
         let (report, reports) = mpsc::channel();
+        let ended = Arc::new(Notify::new());
         let mut threads = Vec::new();
         for (index, socket) in sockets.into_iter().enumerate() {
             let core = Core {
@@ -67,12 +69,15 @@ impl Server {
                 options: options.clone(),
                 drain: drain.clone(),
             };
-            let report = report.clone();
-            let run = move || core.run(socket, &report);
+            let (report, end) = (report.clone(), End(ended.clone()));
+            let run = move || {
+                let _end = end;
+                core.run(socket, &report)
+            };
             threads.push(thread::Builder::new().name(format!("covet-{index}")).spawn(run)?);
         }
         drop(report);
-        let mut server = Self { address, backend: Backend::Epoll, switch, threads };
+        let mut server = Self { address, backend: Backend::Epoll, switch, ended, threads };
         for _ in 0..server.threads.len() {
             match reports.recv() {
                 Ok(Ok(backend)) => server.backend = backend,
@@ -96,6 +101,12 @@ impl Server {
         self.backend
     }
 
+    /// Resolves when a thread has ended although nobody asked for it: its listener failed or it panicked.
+    /// What happened is what [`Server::drain`] returns.
+    pub async fn failed(&self) {
+        self.ended.notified().await;
+    }
+
     /// Stops accepting, lets requests that run finish, runs the application's shutdown handlers and ends the threads.
     /// Blocks for the drain timeout and the shutdown handlers at most.
     ///
@@ -107,6 +118,15 @@ impl Server {
             thread.join().map_err(|_| io::Error::other("a thread of the server panicked"))??;
         }
         Ok(())
+    }
+}
+
+/// Tells, when it is dropped, that its thread ends.
+struct End(Arc<Notify>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

@@ -229,7 +229,7 @@ mod tests {
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn engine() -> Engine {
-        Engine::new(&EngineOptions { instances_max: 1, ..EngineOptions::default() }).unwrap()
+        Engine::new(&EngineOptions { instances_max: 1 }).unwrap()
     }
 
     #[test]

@@ -25,13 +25,11 @@ pub struct EngineOptions {
     /// Instances that live at once, over all applications and threads. Each reserves 4 GiB of address space and four
     /// memory mappings (`vm.max_map_count` is 65,530 by default, so at most about 10,000).
     pub instances_max: u32,
-    /// The largest linear memory of an instance in bytes.
-    pub memory_bytes_max: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { instances_max: 128, memory_bytes_max: 256 << 20 }
+        Self { instances_max: 128 }
     }
 }
 
@@ -121,7 +119,8 @@ fn pool(options: &EngineOptions) -> PoolingAllocationConfig {
         // A store holds one stack that runs and one in reserve; each costs two memory mappings.
         .total_stacks(instances.saturating_mul(2))
         .async_stack_keep_resident(64 << 10)
-        .max_memory_size(options.memory_bytes_max)
+        // Address space only, which is reserved anyway; what an instance may have is `Limits::memory_bytes_max`.
+        .max_memory_size(4 << 30)
         .max_core_instances_per_component(256)
         .max_memories_per_component(8)
         .max_tables_per_component(32)

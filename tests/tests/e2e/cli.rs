@@ -18,7 +18,8 @@ fn assert_refused(finished: &Finished, message: &str) {
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains(message), "{message:?} in {finished:?}");
     assert!(!finished.stderr.contains("panicked"), "{finished:?}");
-    let messages = finished.stderr.lines().filter(|line| line.starts_with("covet-host: ") || line.starts_with("error:"));
+    let messages =
+        finished.stderr.lines().filter(|line| line.starts_with("covet-host: ") || line.starts_with("error:"));
     assert_eq!(messages.count(), 1, "{finished:?}");
 }
 
@@ -81,7 +82,8 @@ fn flags_and_values_that_do_not_exist_are_refused() {
 fn every_flag_is_explained_with_its_variable() {
     let help = run(&["run", "--help"]);
     assert_eq!(help.code, Some(0));
-    for flag in ["--listen", "--threads", "--isolation", "--timeout", "--memory", "--max-body", "--io", "--log-format"] {
+    for flag in ["--listen", "--threads", "--isolation", "--timeout", "--memory", "--max-body", "--io", "--log-format"]
+    {
         assert!(help.stdout.contains(flag), "{flag}");
         let variable = format!("COVET_{}", flag.trim_start_matches('-').to_uppercase().replace('-', "_"));
         assert!(help.stdout.contains(&variable), "{variable}");

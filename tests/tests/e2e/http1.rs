@@ -239,7 +239,7 @@ fn a_client_that_hangs_up_in_the_middle_of_a_request_costs_nothing_but_its_insta
         drop(connection);
     }
     host.wait_until("only the question itself in flight", |host| host.get("/metrics").json()["in_flight"] == 1);
-    let mut connection = host.connect();
+    let connection = host.connect();
     connection.socket().write_all(b"GET /par").expect("open");
     drop(connection);
     assert_eq!(host.get("/params/1/b").status, 200);

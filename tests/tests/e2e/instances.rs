@@ -25,7 +25,7 @@ fn fresh_is_the_default() {
 
 #[test]
 fn in_reuse_an_instance_keeps_its_state_but_not_its_context() {
-    let host = Host::run("python/probe", &["--isolation", "reuse", "--threads", "1"]);
+    let host = Host::run("python/probe", &["--isolation", "reuse", "--threads", "1", "--instances", "1"]);
     let mut connection = host.connect();
     for number in 1..50 {
         assert_eq!(connection.get("/counter").json()["counter"], number);
@@ -47,7 +47,7 @@ fn in_reuse_an_instance_serves_one_request_at_a_time() {
 
 #[test]
 fn in_reuse_an_instance_is_replaced_after_its_number_of_requests() {
-    let flags = ["--isolation", "reuse", "--threads", "1", "--max-requests", "8"];
+    let flags = ["--isolation", "reuse", "--threads", "1", "--instances", "1", "--max-requests", "8"];
     let host = Host::run("python/probe", &flags);
     let counts: Vec<_> = (0..60).map(|_| host.get("/counter").json()["counter"].as_i64().unwrap()).collect();
     let largest = counts.iter().copied().max().unwrap();
@@ -86,7 +86,10 @@ fn a_guest_sees_nothing_of_the_machine_but_what_it_was_given() {
     assert_eq!(environ["GREETING"], "hello");
     assert_eq!(environ["EMPTY"], "");
     for name in ["PATH", "HOME", "USER"] {
-        assert!(environ.get(name).is_none_or(|value| !std::env::vars().any(|(n, v)| n == name && *value == v)), "{name}");
+        assert!(
+            environ.get(name).is_none_or(|value| !std::env::vars().any(|(n, v)| n == name && *value == v)),
+            "{name}"
+        );
     }
     assert_eq!(host.get("/config/GREETING").json()["value"], "hello");
     assert_eq!(host.get("/config/PATH").json()["value"], serde_json::Value::Null);
@@ -112,7 +115,7 @@ fn a_task_that_never_ends_is_stopped_with_its_instance() {
 
 #[test]
 fn asyncio_does_what_a_python_developer_expects() {
-    let host = Host::run("python/probe", &["--isolation", "reuse", "--threads", "1"]);
+    let host = Host::run("python/probe", &["--isolation", "reuse", "--threads", "1", "--instances", "1"]);
     let get = |path: &str| {
         let answer = host.get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());

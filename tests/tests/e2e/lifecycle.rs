@@ -69,7 +69,7 @@ fn sigint_ends_it_too_and_the_ready_line_is_the_first() {
 
 #[test]
 fn start_up_errors_end_the_start_with_the_reason() {
-    let Started::Ended(finished) = Host::try_run(&component("python/badstartup"), &[]) else { panic!("it serves") };
+    let Started::Ended(finished) = Host::try_run(&component("python/bad-startup"), &[]) else { panic!("it serves") };
     assert_eq!(finished.code, Some(1));
     assert!(finished.stderr.contains("no database today"), "{finished:?}");
 }

@@ -70,7 +70,9 @@ fn a_path_that_cannot_be_decoded_is_a_400() {
 
 #[test]
 fn routes_that_conflict_end_the_start_with_both_named() {
-    let Started::Ended(finished) = Host::try_run(&component("python/conflict"), &[]) else { panic!("it serves") };
+    let Started::Ended(finished) = Host::try_run(&component("python/conflicting-routes"), &[]) else {
+        panic!("it serves")
+    };
     assert_eq!(finished.code, Some(2));
     for route in ["GET /a/{x}", "GET /a/{y}", "conflicts"] {
         assert!(finished.stderr.contains(route), "{finished:?}");
@@ -79,7 +81,9 @@ fn routes_that_conflict_end_the_start_with_both_named() {
 
 #[test]
 fn a_pattern_that_no_router_can_hold_ends_the_start_and_is_named() {
-    let Started::Ended(finished) = Host::try_run(&component("python/badpattern"), &[]) else { panic!("it serves") };
+    let Started::Ended(finished) = Host::try_run(&component("python/invalid-pattern"), &[]) else {
+        panic!("it serves")
+    };
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("invalid pattern"), "{finished:?}");
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use covet_tests::{Host, sizes_of};
+use covet_tests::{Host, private_bytes};
 
 #[test]
 fn the_first_byte_of_a_stream_arrives_before_the_last_is_made() {
@@ -79,7 +79,7 @@ fn a_body_that_is_not_read_does_not_break_the_connection() {
 #[test]
 fn an_upload_waits_for_its_reader_instead_of_filling_memory() {
     let host = Host::run("python/probe", &["--max-body", "200MiB", "--timeout", "3s", "--threads", "1"]);
-    let before = sizes_of(host.process()).0;
+    let before = private_bytes(host.process());
     let connection = host.connect();
     let mut socket = connection.socket().try_clone().unwrap();
     socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -91,7 +91,7 @@ fn an_upload_waits_for_its_reader_instead_of_filling_memory() {
         sent += 1;
     }
     assert!(sent < 50, "{sent} MiB were taken although nobody reads");
-    let grown = sizes_of(host.process()).0.saturating_sub(before);
+    let grown = private_bytes(host.process()).saturating_sub(before);
     assert!(grown < 32 << 20, "grew by {grown} bytes");
 }
 
@@ -111,14 +111,14 @@ fn a_client_that_goes_away_ends_the_stream_it_was_reading() {
 fn a_slow_reader_holds_no_more_than_a_few_chunks() {
     let host = Host::run("python/probe", &["--threads", "1"]);
     host.get("/params/1/b");
-    let before = sizes_of(host.process()).0;
+    let before = private_bytes(host.process());
     let mut slow: Vec<_> = (0..4).map(|_| host.connect()).collect();
     for connection in &mut slow {
         connection.send("GET /endless?size=100000 HTTP/1.1\r\nhost: a\r\n\r\n");
         assert_eq!(connection.head().status, 200);
     }
     thread::sleep(Duration::from_millis(500));
-    let grown = sizes_of(host.process()).0.saturating_sub(before);
+    let grown = private_bytes(host.process()).saturating_sub(before);
     // Four instances of some 8 MiB each are part of it.
     assert!(grown < 96 << 20, "grew by {grown} bytes");
 }

@@ -165,6 +165,11 @@ impl BufferPool {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn address(&self) -> usize {
+        self.memory.start.as_ptr() as usize
+    }
+
     fn start_of(&self, id: u16) -> *mut u8 {
         // Wrapping arithmetic needs no `unsafe`; that the result is inside is argued where it is used.
         self.memory.start.as_ptr().wrapping_add(usize::from(id) * (self.buffer_bytes + STAGGER_BYTES))
@@ -217,5 +222,71 @@ impl Drop for Mapping {
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(count: u16) -> (IoUring, BufferPool) {
+        let ring = IoUring::new(8).unwrap();
+        let pool = BufferPool::new(&ring, count, 4096).unwrap();
+        (ring, pool)
+    }
+
+    #[test]
+    fn every_buffer_is_in_one_hand() {
+        let (_ring, mut pool) = pool(64);
+        assert_eq!((pool.offered, pool.spare.len(), pool.held()), (16, 48, 0));
+        // As if the kernel had filled what is on offer, the lowest first, three times.
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            for id in 0..16 {
+                held.push(pool.take(held.len() as u16 / 16 * 16 + id).unwrap());
+            }
+            pool.offer();
+        }
+        assert_eq!((pool.offered, pool.spare.len(), pool.held()), (16, 0, 48));
+        assert!(pool.is_short());
+        for buffer in held {
+            pool.recycle(buffer);
+        }
+        assert!(!pool.is_short());
+        assert_eq!((pool.offered, pool.spare.len(), pool.held()), (16, 48, 0));
+    }
+
+    #[test]
+    fn a_buffer_that_the_pool_does_not_have_is_refused() {
+        let (_ring, mut pool) = pool(64);
+        assert!(pool.take(64).is_none());
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn trimming_clears_spare_buffers_and_no_others() {
+        let (_ring, mut pool) = pool(16);
+        let write = |pool: &BufferPool, id: u16| {
+            // SAFETY: within the mapping, and in this test no kernel writes to it.
+            unsafe { pool.start_of(id).write_bytes(id as u8 + 1, 4096) };
+        };
+        (0..16).for_each(|id| write(&pool, id));
+        let held: Vec<Buffer> = (0..4).map(|id| pool.take(id).unwrap()).collect();
+        pool.offer();
+        assert!(!pool.wants_trim());
+        let more: Vec<Buffer> = (4..8).map(|id| pool.take(id).unwrap()).collect();
+        assert!(pool.wants_trim());
+        for buffer in more {
+            pool.recycle(buffer);
+        }
+        pool.trim();
+        assert!(!pool.wants_trim());
+        for buffer in &held {
+            assert!(pool.bytes(buffer, 0..4096).iter().all(|byte| *byte == buffer.0 as u8 + 1));
+        }
+        // The middle of a run of spare buffers is gone; its edges may share a page with a neighbour.
+        let spare = Buffer(13);
+        assert!(pool.spare.contains(&spare.0));
+        assert!(pool.bytes(&spare, 200..3000).iter().all(|byte| *byte == 0));
     }
 }

@@ -184,6 +184,10 @@ impl Connection {
                 chunk.recycle(kit);
             }
         }
+        if self.unread.is_empty() && self.unread.capacity() > kit.limits.connection_buffers_max {
+            // After a rush; connections that idle hold next to nothing.
+            self.unread = VecDeque::new();
+        }
         self.resume_receive(kit);
         Poll::Ready(Ok(()))
     }
@@ -202,6 +206,9 @@ impl Connection {
                 return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EPIPE)));
             }
             Transmit::Idle | Transmit::InFlight { .. } => {}
+        }
+        if slices.iter().all(|slice| slice.is_empty()) {
+            return Poll::Ready(Ok(0));
         }
         let room = kit.limits.staging_bytes_max.saturating_sub(self.unsent());
         if room == 0 {
@@ -359,7 +366,8 @@ impl Connection {
         let before = mem::replace(&mut self.receive, Receive::Paused(Flow::Trickle));
         if let Receive::Own { mut buffer } = before {
             let length = usize::try_from(result).unwrap_or(0);
-            // SAFETY: the kernel wrote `length` bytes to the start of the vector, within the length it was given.
+            assert!(length <= buffer.capacity(), "the kernel wrote more than it was given room for");
+            // SAFETY: the kernel wrote `length` bytes to the start of the vector, and so they are initialised.
             unsafe { buffer.set_len(length) };
             self.keep_or_discard(Chunk::Own { bytes: buffer, start: 0 }, kit);
         }

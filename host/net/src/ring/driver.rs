@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::RawFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -99,6 +99,7 @@ impl Driver {
     /// [`Self::take_wakers`] afterwards.
     pub(super) fn turn(&mut self) {
         let alarm = self.kit.queue.silence();
+        let mut refused = false;
         for _ in 0..ENTERS_PER_TURN_MAX {
             self.kit.buffers.offer();
             let entered = self.kit.queue.enter();
@@ -107,15 +108,16 @@ impl Driver {
                 Entered::Done => {}
                 Entered::Idle => break,
                 Entered::Refused => {
-                    // What the kernel lacks may be back by then; trying without a pause would spin.
-                    self.retry_due = Some(Instant::now() + RETRY_AFTER);
+                    refused = true;
                     break;
                 }
             }
         }
         self.kit.buffers.offer();
         self.kit.queue.unsilence(alarm);
-        if self.retry_due.is_none() && self.kit.queue.wants_enter() {
+        if refused {
+            self.schedule_retry();
+        } else if self.kit.queue.wants_enter() {
             // The bound was reached and there is still more. The tasks woken so far go first.
             self.kit.queue.ring_alarm();
         }
@@ -276,6 +278,15 @@ impl Driver {
         }
     }
 
+    /// What the kernel lacks may be back a little later; trying without a pause would spin.
+    fn schedule_retry(&mut self) {
+        if self.retry_due.is_none() {
+            self.retry_due = Some(Instant::now() + RETRY_AFTER);
+            // The task has a new moment to wait for.
+            self.kit.queue.ring_alarm();
+        }
+    }
+
     fn schedule_trim(&mut self) {
         if self.trim_due.is_none() && (self.kit.buffers.wants_trim() || self.kit.staging.wants_trim()) {
             self.trim_due = Some(Instant::now() + self.trim_after);
@@ -385,6 +396,10 @@ impl Drop for Driver {
             drop((connections, buffers));
         } else {
             tracing::error!(in_flight, "the kernel did not let go of all operations: leaking their memory");
+            // The peers are told at least, since the sockets are leaked as well.
+            for (_, connection) in &connections {
+                let _ = connection.socket.shutdown(Shutdown::Both);
+            }
             mem::forget((connections, buffers));
         }
     }
@@ -407,3 +422,118 @@ const ENTERS_PER_TURN_MAX: usize = 4;
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// While shutting down: how long to wait at a time.
 const WAIT_MAX: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::task::{Context, Poll};
+
+    use hyper::rt::ReadBuf;
+
+    use super::*;
+    use crate::config::Io;
+
+    fn driver() -> Driver {
+        let config = Config { io: Io::Uring, shutdown_max: Duration::from_millis(200), ..Config::default() };
+        Driver::new(&config).unwrap()
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        (listener.accept().unwrap().0, client)
+    }
+
+    fn turn_until(driver: &mut Driver, done: impl Fn(&mut Driver) -> bool) {
+        let start = Instant::now();
+        while !done(driver) {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", driver.stats());
+            driver.turn();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn read(driver: &mut Driver, key: Key) -> Poll<Vec<u8>> {
+        let mut bytes = [0; 100];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let (connection, kit) = driver.connection(key).unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        connection.poll_read(&mut context, &mut buffer.unfilled(), kit).map(|result| {
+            result.unwrap();
+            buffer.filled().to_vec()
+        })
+    }
+
+    #[test]
+    fn a_late_completion_never_reaches_the_successor_of_its_connection() {
+        let mut driver = driver();
+        let (server, client) = pair();
+        let first = driver.connect(server);
+        driver.turn();
+        driver.release_connection(first);
+        turn_until(&mut driver, |driver| driver.connection(first).is_none());
+        drop(client);
+
+        let (server, mut client) = pair();
+        let second = driver.connect(server);
+        assert_eq!(first.index(), second.index(), "the place is used again");
+        driver.turn();
+        // Whatever may come late for the first: its end, an error, a buffer, a finished send, a connection.
+        let stale = driver.stats().completions_stale;
+        let buffer_flag = 1 | 5 << 16;
+        driver.complete(Operation::Receive(first).user_data(), 0, 0);
+        driver.complete(Operation::Receive(first).user_data(), -libc::ECONNRESET, 0);
+        driver.complete(Operation::Receive(first).user_data(), 10, buffer_flag);
+        driver.complete(Operation::Send(first).user_data(), 10, 0);
+        driver.complete(Operation::Accept(first).user_data(), -libc::EBADF, 0);
+        assert_eq!(driver.stats().completions_stale, stale + 5);
+        assert_eq!(driver.stats().buffers_in_use, 0, "the buffer went back to the pool");
+        assert!(read(&mut driver, second).is_pending(), "the successor saw an end, an error or bytes");
+        client.write_all(b"mine").unwrap();
+        turn_until(&mut driver, |driver| driver.stats().buffers_in_use == 1);
+        assert_eq!(read(&mut driver, second), Poll::Ready(b"mine".to_vec()));
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_for_now_is_submitted_later() {
+        let mut driver = driver();
+        let (server, mut client) = pair();
+        let key = driver.connect(server);
+        driver.kit.queue.refuse_next = 3;
+        for _ in 0..3 {
+            driver.turn();
+            let due = driver.next_due().expect("it will try again");
+            assert!(due <= Instant::now() + RETRY_AFTER);
+            driver.expire(due);
+        }
+        assert_eq!(driver.stats().submissions_refused, 3);
+        client.write_all(b"hello").unwrap();
+        turn_until(&mut driver, |driver| driver.stats().buffers_in_use == 1);
+        assert_eq!(read(&mut driver, key), Poll::Ready(b"hello".to_vec()));
+    }
+
+    #[test]
+    fn memory_that_the_kernel_does_not_let_go_of_is_leaked() {
+        let mut driver = driver();
+        let (server, mut client) = pair();
+        driver.connect(server);
+        driver.turn();
+        let address = driver.kit.buffers.address();
+        // An operation that never completes.
+        driver.kit.queue.pretend_in_flight();
+        let start = Instant::now();
+        drop(driver);
+        assert!(start.elapsed() < Duration::from_secs(5));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mapped = maps.lines().any(|line| {
+            let (start, rest) = line.split_once('-').unwrap();
+            let end = rest.split_once(' ').unwrap().0;
+            let range = usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap();
+            range.contains(&address)
+        });
+        assert!(mapped, "the pool was freed under the kernel");
+        // What could be closed is closed.
+        assert!(!matches!(client.read(&mut [0]), Ok(1..)));
+    }
+}

@@ -20,6 +20,9 @@ pub(super) struct Queue {
     in_flight: usize,
     alarm: Alarm,
     pub(super) counters: Counters,
+    /// What the kernel does under memory pressure, which no test can bring about.
+    #[cfg(test)]
+    pub(super) refuse_next: u32,
 }
 
 /// How the driver's task gets to run when there is something to submit. The park hook alone would do if the loop
@@ -54,7 +57,15 @@ pub(super) enum Entered {
 
 impl Queue {
     pub(super) fn new(ring: IoUring) -> Self {
-        Self { ring, deferred: VecDeque::new(), in_flight: 0, alarm: Alarm::Off, counters: Counters::default() }
+        Self {
+            ring,
+            deferred: VecDeque::new(),
+            in_flight: 0,
+            alarm: Alarm::Off,
+            counters: Counters::default(),
+            #[cfg(test)]
+            refuse_next: 0,
+        }
     }
 
     /// Queues an operation for the next [`Self::enter`].
@@ -96,12 +107,7 @@ impl Queue {
         }
         self.counters.overflows += u64::from(overflow);
         self.counters.enters += 1;
-        // SAFETY: no argument is passed, so there is none to be wrong; that the entries are valid was promised when
-        // they were made. With GETEVENTS the kernel also runs deferred work and flushes overflown completions.
-        let result = unsafe {
-            let flags = EnterFlags::GETEVENTS.bits();
-            self.ring.submitter().enter::<libc::sigset_t>(queued as u32, 0, flags, None)
-        };
+        let result = self.enter_kernel(queued);
         match result {
             Ok(_) => Entered::Done,
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => Entered::Done,
@@ -115,6 +121,19 @@ impl Queue {
                 Entered::Refused
             }
         }
+    }
+
+    fn enter_kernel(&mut self, queued: usize) -> io::Result<usize> {
+        #[cfg(test)]
+        if self.refuse_next > 0 {
+            self.refuse_next -= 1;
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        // With GETEVENTS the kernel also runs deferred work and flushes overflown completions.
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed, so there is none to be wrong; that the entries are valid was promised when
+        // they were made.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued as u32, 0, flags, None) }
     }
 
     /// Takes completions out, as many as `batch` has room for.
@@ -140,6 +159,11 @@ impl Queue {
                 _ => Err(error),
             },
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_in_flight(&mut self) {
+        self.in_flight += 1;
     }
 
     pub(super) fn in_flight(&self) -> usize {

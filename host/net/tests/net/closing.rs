@@ -1,10 +1,14 @@
 //! What happens to bytes and memory when streams, and the reactor, are dropped.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use covet_net::Config;
+use hyper::rt::Write as _;
 
 use crate::support::*;
 
@@ -21,6 +25,39 @@ fn what_a_dropped_stream_had_written_still_arrives() {
         let mut bytes = Vec::new();
         client.read_to_end(&mut bytes).unwrap();
         assert!(bytes == pattern(LENGTH), "{} bytes arrived", bytes.len());
+        server.wait_for("the connection is closed", |stats| stats.connections == 0);
+    }
+}
+
+#[test]
+fn a_client_that_reads_late_gets_all_that_a_dropped_stream_had_written() {
+    // Until nothing more is taken, neither by the stream nor by the kernel: then the stream is dropped with as much
+    // left to send as there can be.
+    for config in both(Config::default()) {
+        let (sender, written) = mpsc::channel();
+        let sender = Arc::new(Mutex::new(sender));
+        let server = Server::start(config, move |mut stream| {
+            let sender = Arc::clone(&sender);
+            async move {
+                let bytes = pattern(64 * 1024 * 1024);
+                let mut at = 0;
+                loop {
+                    let writing = poll_fn(|context| Pin::new(&mut stream).poll_write(context, &bytes[at..]));
+                    match tokio::time::timeout(Duration::from_millis(300), writing).await {
+                        Ok(length) => at += length.unwrap(),
+                        Err(_) => break,
+                    }
+                }
+                sender.lock().unwrap().send(at).unwrap();
+            }
+        });
+        let mut client = server.connect();
+        let length = written.recv_timeout(PATIENCE).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), length);
+        assert!(bytes == pattern(64 * 1024 * 1024)[..length]);
         server.wait_for("the connection is closed", |stats| stats.connections == 0);
     }
 }

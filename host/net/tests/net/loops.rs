@@ -92,20 +92,21 @@ fn tasks_and_timers_and_streams_go_on_in_the_next_block_on() {
         let mut sockets = covet_net::bind("127.0.0.1:0".parse().unwrap(), 1, 16).unwrap();
         let address = sockets[0].local_addr().unwrap();
         let reactor = Reactor::new(&config).unwrap();
-        let task = reactor.block_on(async {
+        let mut task = None;
+        reactor.block_on(async {
             let mut listener = covet_net::Listener::new(sockets.remove(0)).unwrap();
-            tokio::task::spawn_local(async move {
+            task = Some(tokio::task::spawn_local(async move {
                 let (stream, _) = listener.accept().await.unwrap();
                 echo(stream).await;
                 tokio::time::sleep(Duration::from_millis(10)).await;
-            })
+            }));
         });
         let client = thread::spawn(move || {
             let mut client = std::net::TcpStream::connect(address).unwrap();
             client.set_read_timeout(Some(PATIENCE)).unwrap();
             exchange(&mut client, b"hello");
         });
-        reactor.block_on(async { tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap() });
+        reactor.block_on(async { tokio::time::timeout(PATIENCE, task.unwrap()).await.unwrap().unwrap() });
         client.join().unwrap();
     }
 }

@@ -89,6 +89,24 @@ async def upload_first(request: Request):
     return {"first": 0}
 
 
+@app.post("/upload/stall")
+async def upload_stall(request: Request):
+    """Reads one piece and then takes a minute."""
+    async for _piece in request.stream():
+        await asyncio.sleep(60)
+        break
+    return "late"
+
+
+@app.post("/upload/stall")
+async def upload_stall(request: Request):
+    """Reads one piece, and then nothing for a minute."""
+    pieces = aiter(request.stream())
+    size = len(await anext(pieces, b""))
+    await asyncio.sleep(60)
+    return {"size": size + sum([len(piece) async for piece in pieces])}
+
+
 @app.post("/upload/ignored")
 def upload_ignored():
     return {"read": 0}

@@ -1,0 +1,3 @@
+"""Imported late."""
+
+MARK = "!"

@@ -1,0 +1,5 @@
+"""What the application imports."""
+
+
+def load():
+    raise ValueError("DATABASE_URL is not set")

@@ -1,0 +1,5 @@
+"""Has no application."""
+
+import covet
+
+version = covet.__version__

@@ -1,0 +1,10 @@
+"""Does not compile."""
+
+from covet import CovetPy
+
+app = CovetPy()
+
+
+@app.get("/")
+def index(:
+    return "never"
