@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use covet_tests::{component, compose::compose, sizes_of};
+use covet_tests::{component, compose::compose, private_bytes};
 use covet_wasm::{
     App, ArtifactCache, BodyFault, BodySource, Engine, EngineOptions, Frame, Isolation, Limits, Pool, PoolOptions,
     Request, RequestBody, ResponseBody, Settings,
@@ -264,7 +264,7 @@ async fn sizes(pool: &Rc<Pool>) -> Sizes {
     let pattern = if pool.app().routes().iter().any(|route| route.pattern == "/count") { "/count" } else { "/counter" };
     let (_, content) = call(pool, request(pool.app(), "GET", pattern)).await;
     let digits: String = content.into_iter().filter(u8::is_ascii_digit).map(char::from).collect();
-    let (host, _) = sizes_of(std::process::id());
+    let host = private_bytes(std::process::id());
     Sizes { guest: pool.app().usage().memory_bytes(), host, count: digits.parse().expect("a number") }
 }
 

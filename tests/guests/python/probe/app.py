@@ -98,15 +98,6 @@ async def upload_stall(request: Request):
     return "late"
 
 
-@app.post("/upload/stall")
-async def upload_stall(request: Request):
-    """Reads one piece, and then nothing for a minute."""
-    pieces = aiter(request.stream())
-    size = len(await anext(pieces, b""))
-    await asyncio.sleep(60)
-    return {"size": size + sum([len(piece) async for piece in pieces])}
-
-
 @app.post("/upload/ignored")
 def upload_ignored():
     return {"read": 0}
