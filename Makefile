@@ -5,13 +5,14 @@
 #   make lint         formatting, clippy, ruff, mypy, licences
 #   make fmt          format everything
 #   make bench        measure against FastAPI + uvicorn (about 5 minutes)
+#   make bench-all    the same beside `wasmtime serve` (builds it, about 10 minutes once)
 #   make bench-net    measure the network layer alone
 #   make clean        remove what was built here (the caches in ~/.cache/covet* stay)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-python guests lint fmt bench bench-net clean
+.PHONY: help run test test-rust test-python guests lint fmt bench bench-all bench-net clean
 
 VENV := .venv
 LISTEN ?= 127.0.0.1:8000
@@ -88,6 +89,16 @@ bench: $(VENV)/.user
 	scripts/python-env.sh target/bench-venv bench
 	$(VENV)/bin/python benches/apps.py --host $(HOST_RELEASE) --component target/bench-app.wasm \
 		--rival target/bench-venv/bin/python $(BENCH_FLAGS)
+
+# The same with `wasmtime serve` in the table, which is built from crates.io once.
+bench-all: target/bench-wasi-http.wasm
+	$(MAKE) bench BENCH_FLAGS="--wasmtime $$(scripts/wasmtime-cli.sh) --wasi-http $< $(BENCH_FLAGS)"
+
+target/bench-wasi-http.wasm: benches/wasi-http/app.py $(VENV)/.user
+	mkdir -p target/bench-wasi-http
+	cp $< target/bench-wasi-http/app.py
+	$(VENV)/bin/componentize-py -d benches/wasi-http/wit -w wasi:http/service@0.3.0 componentize \
+		-p target/bench-wasi-http app -o $@
 
 bench-net:
 	@scripts/need.sh cargo cc wrk

@@ -302,6 +302,13 @@ def exports(app: "CovetPy") -> tuple[type, type]:
     return Handler, App
 
 
+def run_from_now_on() -> None:
+    """The last step of a build: from here on everything runs in calls of exports."""
+    from . import _loop
+
+    _loop.run_from_now_on()
+
+
 async def _write(chunks: Chunks, writer: Any) -> None:
     """Writes the pieces of a body until the end, or until nobody reads them any more."""
     try:

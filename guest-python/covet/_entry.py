@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -23,7 +23,7 @@ from importlib.machinery import (
     ModuleSpec,
     SourceFileLoader,
 )
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import Any
 
 from . import _bridge, _logging, _warmup
@@ -57,6 +57,7 @@ def load(config_file: str) -> tuple[type, type]:
     finally:
         with open(config["report"], "w", encoding="utf-8") as file:
             json.dump(report, file)
+    _bridge.run_from_now_on()
     linecache.checkcache = _keep_lines
     sys.meta_path.append(_NothingLater())
     gc.collect()
@@ -101,23 +102,21 @@ def _describe(error: BaseException) -> dict[str, Any]:
     """An error for the build tool: its kind, and the traceback from where the application's own code begins."""
     if isinstance(error, AppError):
         return {"kind": "app", "message": str(error)}
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    described = {
+    formatted = traceback.TracebackException.from_exception(error)
+    # What the author cannot change says nothing to him: the import system, and the framework.
+    formatted.stack[:] = [frame for frame in formatted.stack if not _is_ours(frame.filename)]
+    described: dict[str, Any] = {
         "kind": type(error).__name__,
         "message": str(error),
-        "traceback": "".join(traceback.format_exception(type(error), error, trace)),
+        "traceback": "".join(formatted.format()),
     }
     if isinstance(error, ImportError):
         described["module"] = error.name
-    if isinstance(error, HostUnavailable):
-        described["kind"] = "host"
     return described
 
 
 def _is_ours(filename: str) -> bool:
-    return filename == __file__ or filename.startswith("<frozen importlib") or "/importlib/__init__.py" in filename
+    return filename.startswith((os.path.dirname(__file__), "<frozen importlib")) or "/importlib/__init__.py" in filename
 
 
 @contextmanager
@@ -187,10 +186,9 @@ def _use_sources(app_root: str, roots: dict[str, str]) -> None:
 def _import_late(modules: Sequence[str]) -> None:
     """Imports what the application imports inside of functions, which would fail later."""
     for name in modules:
-        try:
+        # If it fails, the function that imports it meets the error, as it would natively.
+        with suppress(Exception):
             importlib.import_module(name)
-        except Exception:  # noqa: S110: the function that imports it meets the error, as it would natively
-            pass
 
 
 def _modules_by_root(roots: dict[str, str]) -> dict[str, list[str]]:
@@ -211,9 +209,7 @@ def _keep_lines(filename: str | None = None) -> None:
 class _NothingLater(MetaPathFinder):
     """The last finder: says why a module is not found after the build."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         raise ModuleNotFoundError(
             f"No module named {fullname!r}: a component can only import what was imported when it was built. "
             "Import it at the top of a module",

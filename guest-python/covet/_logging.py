@@ -1,6 +1,7 @@
 """Connects `logging` with the host's log."""
 
 import logging
+import os
 import sys
 import traceback
 
@@ -37,7 +38,20 @@ def install() -> None:
 
 
 def _format_error(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip("\n")
+    """The traceback, from where the application's own code begins."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip("\n")
+    if len(text) > TRACEBACK_MAX:
+        # A recursion has a note for every level since Python 3.14.
+        half = TRACEBACK_MAX // 2
+        text = f"{text[:half]}\n... {len(text) - TRACEBACK_MAX} characters left out ...\n{text[-half:]}"
+    return text
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(("<route ", _FRAMEWORK))
 
 
 def _level_of(number: int) -> str:
@@ -48,3 +62,8 @@ def _level_of(number: int) -> str:
     if number >= logging.INFO:
         return "INFO"
     return "DEBUG" if number >= logging.DEBUG else "TRACE"
+
+
+#: Characters; the host bounds what a request may log.
+TRACEBACK_MAX = 8000
+_FRAMEWORK = os.path.dirname(__file__) + os.sep

@@ -23,13 +23,14 @@ from functools import partial
 from itertools import count
 from math import ceil, inf
 from time import monotonic
+from types import CoroutineType
 from typing import Any
 
 import componentize_py_async_support as support
 import componentize_py_runtime as runtime
 from componentize_py_types import Err, Ok
 
-__all__ = ["hold", "install", "start", "start_sync", "wait"]
+__all__ = ["hold", "install", "run_from_now_on", "start", "start_sync", "wait"]
 
 Resume = Callable[[int], None]
 
@@ -66,7 +67,8 @@ class Loop(asyncio.AbstractEventLoop):
         self.unowned: deque[asyncio.Handle] = deque()
         self._handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
 
-    def call_soon(
+    # The callbacks are typed less strictly than in the base class.
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         if context is None:
@@ -84,14 +86,14 @@ class Loop(asyncio.AbstractEventLoop):
                 _wake(owner)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(monotonic() + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         if context is None:
@@ -118,7 +120,9 @@ class Loop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[Any]:
         return asyncio.Task(coro, loop=self, name=name, context=context, **options)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """Calls `func` at once: a component has no threads. An executor that is given is not used."""
         future = self.create_future()
         try:
@@ -170,7 +174,7 @@ class Loop(asyncio.AbstractEventLoop):
     async def shutdown_asyncgens(self) -> None:
         """Nothing to do: asynchronous generators are closed when they become unreachable."""
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Nothing to do, see `run_in_executor`."""
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
@@ -221,7 +225,7 @@ def start_sync(
     call = _begin(closing)
     context = copy_context()
     result = context.run(_enter, call, function, argument)
-    if type(result) is _COROUTINE:
+    if isinstance(result, CoroutineType):
         return start(export, borrows, result, None, call, context)
     _return(export, borrows, result)
     return _poll(call, first=True) if call.ready or not _is_done(call) else _end(call, first=True)
@@ -260,8 +264,14 @@ def install(sleep: int, stream: int) -> None:
     support.spawn = _spawn
     support._loop = loop
     asyncio.set_event_loop(loop)
+    # While the application is imported nothing can be awaited.
     events._set_running_loop(None)
     sys.set_asyncgen_hooks(finalizer=_close_generator)
+
+
+def run_from_now_on() -> None:
+    """Makes the loop the running one for good: later all code runs in calls, and setting it for each costs time."""
+    events._set_running_loop(loop)
 
 
 def _begin(closing: Callable[[], None] | None) -> Call:
@@ -269,7 +279,6 @@ def _begin(closing: Callable[[], None] | None) -> Call:
     if loop.unowned:
         call.ready, loop.unowned = loop.unowned, call.ready
     loop.current = call
-    _set_running_loop(loop)
     return call
 
 
@@ -309,17 +318,18 @@ def _poll(call: Call, first: bool = False) -> int:
             return _end(call, first) if _is_done(call) else _suspend(call)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 try:
                     handle._run()
                 except BaseException:
                     # SystemExit and KeyboardInterrupt of a task pass through `asyncio`; they must not end the instance.
                     _logger.error("a task tried to end the process", exc_info=True)
-        handle = None
+            # Not kept while the call waits: it refers to what its callback does.
+            del handle
     # A task that never waits, as in `while not done: await asyncio.sleep(0)`, must let the host and other calls go on.
-    _leave()
+    loop.current = None
     runtime.context_set(call)
-    return support._CallbackCode.YIELD
+    return _YIELD
 
 
 def _is_done(call: Call) -> bool:
@@ -338,10 +348,10 @@ def _end(call: Call, first: bool) -> int:
             return _suspend(call)
     if call.waitables:
         runtime.waitable_set_drop(call.waitables)
-    _leave()
+    loop.current = None
     # wasmtime 48 keeps one table entry for every composed call that ends at its first poll; a call that yields once
     # after its return leaves none (`_callback` ends it).
-    return support._CallbackCode.YIELD if first and not call.waitables else support._CallbackCode.EXIT
+    return _YIELD if first and not call.waitables else _EXIT
 
 
 def _suspend(call: Call) -> int:
@@ -351,27 +361,21 @@ def _suspend(call: Call) -> int:
             runtime.waitable_join(waitable, call.waitables)
     if call.timers and call.timers[0][0] < call.sleeping and not _sleep(call):
         # The host slept no time at all: come back.
-        _leave()
+        loop.current = None
         runtime.context_set(call)
-        return support._CallbackCode.YIELD
-    _leave()
-    runtime.context_set(call)
-    return support._CallbackCode.WAIT | (call.waitables << 4)
-
-
-def _leave() -> None:
+        return _YIELD
     loop.current = None
-    _set_running_loop(None)
+    runtime.context_set(call)
+    return _WAIT | call.waitables << 4
 
 
 def _callback(event: int, waitable: int, code: int) -> int:
     """The host calls this when something that a call waits for has happened, or after it yielded."""
     call: Call | None = runtime.context_get()
     if call is None:
-        return support._CallbackCode.EXIT
+        return _EXIT
     runtime.context_set(None)
     loop.current = call
-    _set_running_loop(loop)
     if event == support._Event.SUBTASK:
         if code == support._Status.RETURNED:
             runtime.waitable_join(waitable, 0)
@@ -390,7 +394,7 @@ def _expire(call: Call) -> None:
     now = monotonic()
     while timers:
         when, _, handle = timers[0]
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if handle._cancelled:
             heapq.heappop(timers)
         elif when <= now:
             heapq.heappop(timers)
@@ -448,7 +452,7 @@ def _wake(call: Call) -> None:
     call.waking = True
     pair = runtime.stream_new(_STREAM)
     writer, reader = pair >> 32, pair & 0xFFFFFFFF
-    code, promise = runtime.stream_read(_STREAM, reader, 1).value
+    _, promise = runtime.stream_read(_STREAM, reader, 1).value
     _watch(call, reader, partial(_woken, call, writer, reader, promise))
     runtime.stream_write(_STREAM, writer, b"\0")
 
@@ -491,27 +495,19 @@ class _Result:
     value: Any = None
 
 
-async def _nothing() -> None:
-    """Its type is that of all coroutines."""
-
-
-def _type_of_coroutines() -> type:
-    coroutine = _nothing()
-    coroutine.close()
-    return type(coroutine)
-
-
 #: Turns of a call before it yields to the host.
 ROUNDS_MAX = 100
 #: Seconds of the shortest renewed sleep, see `_sleep`.
 SLEEP_MIN = 0.005
 
-_COROUTINE = _type_of_coroutines()
+#: What a callback answers: the call has ended, wants to be called again, or waits for its set of waitables.
+_EXIT: int = support._CallbackCode.EXIT
+_YIELD: int = support._CallbackCode.YIELD
+_WAIT: int = support._CallbackCode.WAIT
 _SLEEP = -1
 _STREAM = -1
 _logger = logging.getLogger("asyncio")
 _order = count()
 _owner: ContextVar[Call] = ContextVar("covet.call")
 _result = _Result()
-_set_running_loop = events._set_running_loop
-loop = Loop()
+loop = Loop()  # type: ignore[abstract]  # what it leaves out has no meaning in a component: sockets, processes, signals

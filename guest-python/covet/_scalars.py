@@ -5,7 +5,7 @@ What is here is one function per type; constraints, lists and defaults are in `p
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, get_args
@@ -40,16 +40,21 @@ def parse_int(text: str) -> int:
     if (match := _INT.fullmatch(cleaned)) is None:
         raise Invalid("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
     digits = match[1].replace("_", "")
-    if len(digits) > _DIGITS_MAX:
+    if len(digits.lstrip("+-")) > _DIGITS_MAX:
         raise Invalid("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
     return int(digits)
 
 
 def parse_float(text: str) -> float:
-    cleaned = text.strip()
-    if cleaned.isascii() and not (cleaned.startswith("_") or cleaned.endswith("_") or "__" in cleaned):
+    if "_" not in text:
+        cleaned = text.strip()
+    elif text.startswith("_") or text.endswith("_") or "__" in text or " " in text:
+        cleaned = ""
+    else:
+        cleaned = text.replace("_", "")
+    if cleaned.isascii():
         try:
-            return float(cleaned.replace("_", ""))
+            return float(cleaned)
         except ValueError:
             pass
     raise Invalid("float_parsing", "Input should be a valid number, unable to parse string as a number")
@@ -109,9 +114,7 @@ def parse_date(text: str) -> date:
     except _YearZero as error:
         raise _unreadable("date_parsing", "Input should be a valid date in the format YYYY-MM-DD", error) from None
     if moment.time() != time():
-        raise Invalid(
-            "date_from_datetime_inexact", "Datetimes provided to dates should have zero time - e.g. be exact dates"
-        )
+        raise Invalid("date_from_datetime_inexact", "Datetimes provided to dates should have zero time - e.g. be exact dates")
     return moment.date()
 
 
@@ -134,9 +137,7 @@ def enumeration(type_: type[Enum]) -> Parse:
 def literal(annotation: Any) -> Parse:
     """Reads one of the values of a `Literal`: strings, integers, and members of enumerations."""
     values = get_args(annotation)
-    return _choice(
-        "literal_error", [(value.value if isinstance(value, Enum) else value, value) for value in values]
-    )
+    return _choice("literal_error", [(value.value if isinstance(value, Enum) else value, value) for value in values])
 
 
 def _choice(error: str, choices: list[tuple[Any, Any]]) -> Parse:
@@ -212,7 +213,7 @@ def _read_datetime(data: bytes) -> datetime:
     except _Unreadable:
         if not (_NUMBER.fullmatch(data) or _FRACTION.fullmatch(data)):
             raise
-        return _from_number(data).replace(tzinfo=timezone.utc)
+        return _from_number(data).replace(tzinfo=UTC)
     return datetime.combine(_date(year, month, day), clock)
 
 
@@ -250,7 +251,7 @@ def _read_zone(data: bytes, at: int) -> tuple[timezone | None, int]:
     if at >= len(data):
         return None, at
     if data[at : at + 1] in (b"Z", b"z"):
-        return timezone.utc, at + 1
+        return UTC, at + 1
     sign = 1 if data[at : at + 1] == b"+" else -1
     if data.startswith("\N{MINUS SIGN}".encode(), at):
         at += 3
@@ -260,13 +261,15 @@ def _read_zone(data: bytes, at: int) -> tuple[timezone | None, int]:
         raise _Unreadable("invalid timezone sign")
     hours = _digits(data, at, 2, "invalid timezone hour")
     at += 3 if data[at + 2 : at + 3] == b":" else 2
+    if not data[at : at + 1].isdigit() and data[at - 1 : at] != b":":
+        raise _Unreadable("invalid timezone minute")
     minutes = _digits(data, at, 2, "invalid timezone minute")
     if minutes > 59:
         raise _Unreadable("timezone minute value is outside expected range of 0-59")
     if hours * 60 + minutes >= 24 * 60:
         raise _Unreadable("timezone offset must be less than 24 hours")
     offset = timedelta(hours=hours, minutes=minutes) * sign
-    return timezone.utc if not offset else timezone(offset), at + 2
+    return UTC if not offset else timezone(offset), at + 2
 
 
 def _from_number(data: bytes) -> datetime:
@@ -279,7 +282,7 @@ def _from_number(data: bytes) -> datetime:
     if value > _UNIX_9999:
         raise _Unreadable("dates after 9999 are not supported as unix timestamps")
     try:
-        return _EPOCH + timedelta(microseconds=int(round(value * 1_000_000)))
+        return _EPOCH + timedelta(microseconds=round(value * 1_000_000))
     except OverflowError:
         raise _YearZero("year 0 is out of range") from None
 
@@ -292,9 +295,7 @@ def _date(year: int, month: int, day: int) -> date:
 
 def _digits(data: bytes, at: int, count: int, error: str) -> int:
     digits = data[at : at + count]
-    if len(digits) < count:
-        raise _Unreadable("input is too short")
-    if not digits.isdigit():
+    if len(digits) < count or not digits.isdigit():
         raise _Unreadable(error)
     return int(digits)
 
@@ -333,9 +334,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _NUMBER = re.compile(rb"[+-]?\d+")
 _FRACTION = re.compile(rb"[+-]?\d+\.\d*")
 _LEADING_DIGITS = re.compile(rb"\d+")
-_BOOLS = dict.fromkeys(["1", "on", "t", "true", "y", "yes"], True) | dict.fromkeys(
-    ["0", "off", "f", "false", "n", "no"], False
-)
+_BOOLS = dict.fromkeys(["1", "on", "t", "true", "y", "yes"], True) | dict.fromkeys(["0", "off", "f", "false", "n", "no"], False)
 #: CPython refuses longer ones, and so does pydantic.
 _DIGITS_MAX = 4300
 _MILLISECONDS_FROM = 20_000_000_000

@@ -128,9 +128,7 @@ class CovetPy:
             raise TypeError(f"methods is a list: methods=[{methods!r}]")
         return register
 
-    def exception_handler(
-        self, exception: int | type[BaseException]
-    ) -> Callable[[ExceptionHandler], ExceptionHandler]:
+    def exception_handler(self, exception: int | type[BaseException]) -> Callable[[ExceptionHandler], ExceptionHandler]:
         """Registers a function of request and exception for a class of exceptions, or for an HTTPException's status.
 
         What it returns becomes the response, as with any handler. `Exception` or 500 is for what nothing else handles.
@@ -268,4 +266,3 @@ def _status_of(error: BaseException) -> int:
 #: Exceptions that have a response of their own.
 _ANSWERED = (HTTPException, RequestValidationError)
 _logger = logging.getLogger("covet")
-

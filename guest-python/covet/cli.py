@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     target = _target(options)
-    output = Path(options.output if options.output else f"{target.module.rpartition('.')[2]}.wasm")
+    output = Path(options.output or f"{target.module.rpartition('.')[2]}.wasm")
     progress = Progress(options.quiet)
     built = build(
         target,
@@ -61,8 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     host = _find_host()
     if host is None:
         raise BuildError(
-            "covet-host is not found: put it on the PATH, or set COVET_HOST to where it is. "
-            "`covet build` needs no host"
+            "covet-host is not found: put it on the PATH, or set COVET_HOST to where it is. `covet build` needs no host"
         )
     component = cache_folder() / "components" / f"{fingerprint(target, options.python_path)}.wasm"
     if options.refresh or not component.is_file():

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["Address", "Headers", "MutableHeaders", "QueryParams", "State", "URL", "parse_query"]
+__all__ = ["URL", "Address", "Headers", "MutableHeaders", "QueryParams", "State", "parse_query"]
 
 
 class Address(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, ParamSpec, Union, get_args, get_origin
 from uuid import UUID
 
 from . import _scalars
@@ -31,7 +31,7 @@ class _Required:
 REQUIRED: Any = _Required()
 
 
-class _Param:
+class Param:
     """What is said about a parameter beside its type."""
 
     where = ""
@@ -75,7 +75,7 @@ class _Param:
         return f"{type(self).__name__}({self.default!r})"
 
 
-class Query(_Param):
+class QueryParam(Param):
     """A parameter of the query string: `limit: int = Query(10, ge=1, le=100)`.
 
     Without a default, or with `...`, it must be given. `ge`, `gt`, `le`, `lt` and `multiple_of` bound numbers and dates,
@@ -86,10 +86,22 @@ class Query(_Param):
     where = "query"
 
 
-class Path(_Param):
+class PathParam(Param):
     """A placeholder of the route's path: `user_id: int = Path(ge=1)`. It has no default, because it is always there."""
 
     where = "path"
+
+
+P = ParamSpec("P")
+
+
+def _as_default(make: Callable[P, Param]) -> Callable[P, Any]:
+    """Lets a type checker accept `limit: int = Query(10)`."""
+    return make
+
+
+Query = _as_default(QueryParam)
+Path = _as_default(PathParam)
 
 
 @dataclass(slots=True)
@@ -109,7 +121,7 @@ class Field:
     default: Any
     default_factory: Callable[[], Any] | None
     schema: dict[str, Any]
-    info: _Param
+    info: Param
 
     def read(self, value: Any, errors: list[ErrorDetail]) -> Any:
         """Reads a string (a list of strings where `many`), or adds what is wrong with it to `errors`."""
@@ -162,24 +174,24 @@ def field_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence
     return Field(parameter.name, alias, info.where, parse, many, required, default, factory, schema, info)
 
 
-def _info_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence[str]) -> tuple[Any, _Param]:
+def _info_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence[str]) -> tuple[Any, Param]:
     """The type of a parameter, and its `Query` or `Path`."""
-    info: _Param | None = None
+    info: Param | None = None
     default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
     if get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         for item in metadata:
-            if isinstance(item, type) and issubclass(item, _Param):
+            if isinstance(item, type) and issubclass(item, Param):
                 item = item()
-            if isinstance(item, _Param):
+            if isinstance(item, Param):
                 info = item
-    if isinstance(default, _Param):
+    if isinstance(default, Param):
         info, default = default, default.default
     elif info is not None and info.default is not REQUIRED and default is REQUIRED:
         default = info.default
     in_path = parameter.name in path_names
     if info is None:
-        info = Path() if in_path else Query(default)
+        info = PathParam() if in_path else QueryParam(default)
     elif info.where == "path" and (info.alias or parameter.name) not in path_names:
         raise TypeError(f"{parameter.name!r} is a Path parameter, but the path has no {{{info.alias or parameter.name}}}")
     elif info.where == "query" and in_path:
@@ -193,7 +205,7 @@ def _info_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence
     return annotation, info
 
 
-def _with_default(info: _Param, default: Any) -> _Param:
+def _with_default(info: Param, default: Any) -> Param:
     copied = type(info).__new__(type(info))
     copied.__dict__.update(info.__dict__)
     copied.default = default
@@ -204,7 +216,7 @@ def _copying(default: Any) -> Callable[[], Any]:
     return lambda: deepcopy(default)
 
 
-def _reader(annotation: Any, info: _Param, name: str) -> tuple[bool, Parse, dict[str, Any], bool]:
+def _reader(annotation: Any, info: Param, name: str) -> tuple[bool, Parse, dict[str, Any], bool]:
     """Whether it is a list, how it is read, its schema, and whether it may be None."""
     optional = False
     if get_origin(annotation) in (Union, types.UnionType):
@@ -232,18 +244,27 @@ def _reader(annotation: Any, info: _Param, name: str) -> tuple[bool, Parse, dict
     return False, parse, schema, optional
 
 
-def _bounds_of_items(info: _Param) -> _Param:
+def _bounds_of_items(info: Param) -> Param:
     """Of a list, the lengths are those of the list; everything else is said of its items."""
     copied = _with_default(info, info.default)
     copied.min_length = copied.max_length = None
     return copied
 
 
-def _list_reader(parse: Parse, collection: Callable[[list[Any]], Any], info: _Param) -> Parse:
+def _list_reader(parse: Parse, collection: Callable[[list[Any]], Any], info: Param) -> Parse:
     least, most = info.min_length, info.max_length
     field_type = collection.__name__.title() if isinstance(collection, type) else "List"
 
+    def too_long(count: int) -> Invalid:
+        return Invalid(
+            "too_long",
+            f"{field_type} should have at most {most} item{_plural(most or 0)} after validation, not {count}",
+            {"field_type": field_type, "max_length": most, "actual_length": count},
+        )
+
     def parse_all(texts: Any) -> Any:
+        if most is not None and collection in (list, tuple) and len(texts) > most:
+            raise too_long(len(texts))
         values: list[Any] = []
         invalid: list[tuple[int, Invalid]] = []
         for index, text in enumerate(texts):
@@ -262,17 +283,13 @@ def _list_reader(parse: Parse, collection: Callable[[list[Any]], Any], info: _Pa
                 {"field_type": field_type, "min_length": least, "actual_length": count},
             )
         if most is not None and count > most:
-            raise Invalid(
-                "too_long",
-                f"{field_type} should have at most {most} item{_plural(most)} after validation, not {count}",
-                {"field_type": field_type, "max_length": most, "actual_length": count},
-            )
+            raise too_long(count)
         return result
 
     return parse_all
 
 
-def _scalar(annotation: Any, info: _Param, name: str) -> tuple[Parse, dict[str, Any]]:
+def _scalar(annotation: Any, info: Param, name: str) -> tuple[Parse, dict[str, Any]]:
     """How a string is read as the type, within the bounds."""
     if annotation in _SCALARS:
         parse, schema = _SCALARS[annotation]
@@ -295,7 +312,7 @@ def _scalar(annotation: Any, info: _Param, name: str) -> tuple[Parse, dict[str, 
     return parse, schema
 
 
-def _bounded(parse: Parse, annotation: Any, info: _Param, schema: dict[str, Any]) -> Parse:
+def _bounded(parse: Parse, annotation: Any, info: Param, schema: dict[str, Any]) -> Parse:
     # In the order in which pydantic checks them; for numbers the context has them as the type of the parameter.
     for key, check, type_, words, keyword in _BOUNDS:
         bound = getattr(info, key)
@@ -332,7 +349,7 @@ def _finite(parse: Parse) -> Parse:
     return finite
 
 
-def _sized(parse: Parse, info: _Param, schema: dict[str, Any]) -> Parse:
+def _sized(parse: Parse, info: Param, schema: dict[str, Any]) -> Parse:
     least, most, pattern = info.min_length, info.max_length, info.pattern
     if least is None and most is None and pattern is None:
         return parse
@@ -389,7 +406,7 @@ def _is_multiple(value: Any, step: Any) -> bool:
     if not isinstance(value, float):
         return bool(rest == 0)
     # As pydantic: a float is a multiple when it misses by no more than its own rounding.
-    return min(abs(rest), abs(rest - step)) <= abs(value) / 1e9
+    return bool(min(abs(rest), abs(rest - step)) <= abs(value) / 1e9)
 
 
 _SCALARS: dict[Any, tuple[Parse, dict[str, Any]]] = {

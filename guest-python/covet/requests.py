@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["Request"]
 
 
+_UNREAD: Any = object()
+
+
 class Request:
     """One request.
 
     Its body can be read once, by `body`, `text` or `stream`; `json` reads it and keeps what it found.
     """
+
+    _json: Any = _UNREAD
 
     def __init__(self, record: "_bridge.RequestRecord", app: "CovetPy", path_names: tuple[str, ...] = ()) -> None:
         self._record = record
@@ -101,10 +106,9 @@ class Request:
 
         A body that is not JSON, or is nested too deeply, ends the request with a 400 unless HTTPException is caught.
         """
-        try:
+        if self._json is not _UNREAD:
             return self._json
-        except AttributeError:
-            self._consume()
+        self._consume()
         body = self._record.body
         data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
         try:

@@ -185,7 +185,9 @@ def as_record(result: Any, status: int) -> "_bridge.ResponseRecord":
 def _of_tuple(result: tuple[Any, ...], status: int) -> "_bridge.ResponseRecord":
     """`(body, status)` and `(body, status, headers)`."""
     if not 2 <= len(result) <= 3 or type(result[1]) is not int:
-        raise TypeError(f"a handler may return (body, status) or (body, status, headers), not {result!r}; for JSON return a list")
+        raise TypeError(
+            f"a handler may return (body, status) or (body, status, headers), not {result!r}; for JSON return a list"
+        )
     record = as_record(result[0], result[1])
     record.status = result[1]
     if len(result) == 3 and result[2] is not None:
@@ -263,7 +265,7 @@ def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
 
     It does not look for cycles, which end in a RecursionError instead of a ValueError.
     """
-    make = _encoder.c_make_encoder
+    make: Any = getattr(_encoder, "c_make_encoder", None)
     if make is None:
         # An interpreter without the C part of json.
         plain = _encoder.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)

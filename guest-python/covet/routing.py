@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from . import _bridge
+from ._scalars import Invalid
 from .datastructures import parse_query
 from .exceptions import RequestValidationError
 from .params import Field, InvalidItems, field_of
-from ._scalars import Invalid
 from .requests import Request
 from .responses import JSON_HEADERS, Response, as_record, encode_json
 from .types import Endpoint, ErrorDetail
@@ -54,7 +54,7 @@ class Route:
         self.methods = ["" if method == "*" else method.upper() for method in methods]
         self.status_code = _bridge.checked_status(status_code)
         self.response_class = response_class
-        self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
+        self.name: str = name or getattr(endpoint, "__name__", None) or type(endpoint).__name__
         self.summary = summary
         self.description = description if description is not None else inspect.getdoc(endpoint)
         self.tags = list(tags)
@@ -102,9 +102,8 @@ class Route:
             if annotation is inspect.Parameter.empty and converters.get(parameter.name) is not None:
                 annotation = converters[parameter.name]
             bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-            if isinstance(bare, type) and issubclass(bare, Request):
-                self.request_names.append(parameter.name)
-            elif annotation is inspect.Parameter.empty and parameter.name == "request":
+            untyped_request = annotation is inspect.Parameter.empty and parameter.name == "request"
+            if untyped_request or (isinstance(bare, type) and issubclass(bare, Request)):
                 self.request_names.append(parameter.name)
             else:
                 self.fields.append(field_of(parameter, annotation, self.path_names))
@@ -113,7 +112,7 @@ class Route:
         """Makes the function that serves a request of this route.
 
         It is generated source rather than a loop over the fields, which saves about a microsecond for each of them. Only
-        numbers are put into the source; every name and value of the application is passed in beside it.
+        numbers and the names of the handler's own parameters are put into the source; all values are passed in beside it.
         """
         names: dict[str, Any] = {
             "Invalid": Invalid,
@@ -154,7 +153,9 @@ class Route:
             # The most usual kind of result, without a call.
             lines.append("  if type(result) is dict:")
             lines.append("   text = encode_json(result)")
-            lines.append("   return ResponseRecord(STATUS, JSON_HEADERS, BodyText(text if text.isascii() else utf8(text)), ABSENT)")
+            lines.append(
+                "   return ResponseRecord(STATUS, JSON_HEADERS, BodyText(text if text.isascii() else utf8(text)), ABSENT)"
+            )
         lines.append("  return as_record(result, STATUS)")
         # Everything is caught, SystemExit too: an exception that leaves an export ends the instance.
         lines.append(" except BaseException as error:")
@@ -253,7 +254,7 @@ def _query_lists(query: str) -> dict[str, list[str]]:
 def _is_coroutine_function(endpoint: Any) -> bool:
     while isinstance(endpoint, partial):
         endpoint = endpoint.func
-    return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(getattr(endpoint, "__call__", None))
+    return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(getattr(type(endpoint), "__call__", None))  # noqa: B004
 
 
 _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}?|\}")
@@ -267,4 +268,3 @@ def _converters() -> dict[str, Any]:
 
 
 _CONVERTERS = _converters()
-

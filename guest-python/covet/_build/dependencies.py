@@ -56,12 +56,11 @@ def find_requirements(project: Path) -> tuple[str, list[str]]:
     return "", []
 
 
-def install(project: Path, quiet: bool, refresh: bool = False) -> Dependencies:
+def install(project: Path, refresh: bool = False) -> Dependencies:
     """Installs the dependencies of a project, or finds them in the cache."""
     source, lines = find_requirements(project)
     if not lines:
         return Dependencies(None, [])
-    del quiet
     key = hashlib.sha256(json.dumps([FORMAT, PYTHON, sorted(lines)]).encode()).hexdigest()[:32]
     folder = cache_folder() / "dependencies" / key
     if refresh or not folder.is_dir():
@@ -205,7 +204,8 @@ def _name_of(requirement: str) -> str:
 
 
 def _last_lines(output: str) -> str:
-    lines = [line for line in output.strip().splitlines() if not line.startswith(("WARNING", "[notice]"))]
+    noise = ("warning", "[notice]", "note:", "hint:", "\N{MULTIPLICATION SIGN}", "\N{BOX DRAWINGS LIGHT ARC UP AND RIGHT}")
+    lines = [line for line in output.splitlines() if line.strip() and not line.strip().lower().startswith(noise)]
     return "\n".join(f"  {line}" for line in lines[-8:])
 
 

@@ -136,3 +136,30 @@ fn many_streams_run_beside_one_another() {
     }
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
+
+#[test]
+fn memory_comes_back_after_heavy_uploads() {
+    let host = Host::run("python/probe", &["--max-body", "64MiB", "--threads", "1", "--stock", "2"]);
+    let address = host.address();
+    assert_eq!(host.get("/params/1/b").status, 200);
+    let before = private_bytes(host.process());
+    let uploads: Vec<_> = (0..6)
+        .map(|_| {
+            thread::spawn(move || {
+                let body = vec![b'x'; 20 << 20];
+                covet_tests::Connection::open(address).request("POST", "/forward", &[], &body).body.len()
+            })
+        })
+        .collect();
+    let mut peak = 0;
+    while !uploads.iter().all(thread::JoinHandle::is_finished) {
+        peak = peak.max(private_bytes(host.process()));
+        thread::sleep(Duration::from_millis(5));
+    }
+    for upload in uploads {
+        assert_eq!(upload.join().unwrap(), 20 << 20);
+    }
+    // 120 MiB went in and out again at the same time.
+    assert!(peak.saturating_sub(before) < 64 << 20, "grew from {before} to {peak} bytes");
+    host.wait_until("its memory to come back", |host| private_bytes(host.process()) < before + (16 << 20));
+}
