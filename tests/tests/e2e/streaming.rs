@@ -147,7 +147,10 @@ fn memory_comes_back_after_heavy_uploads() {
         .map(|_| {
             thread::spawn(move || {
                 let body = vec![b'x'; 20 << 20];
-                covet_tests::Connection::open(address).request("POST", "/forward", &[], &body).body.len()
+                let mut connection = covet_tests::Connection::open(address);
+                let uploaded = connection.request("POST", "/upload", &[], &body).json()["size"].as_u64();
+                let fetched = connection.get("/big/bytes/20000000").body.len();
+                (uploaded, fetched)
             })
         })
         .collect();
@@ -157,9 +160,9 @@ fn memory_comes_back_after_heavy_uploads() {
         thread::sleep(Duration::from_millis(5));
     }
     for upload in uploads {
-        assert_eq!(upload.join().unwrap(), 20 << 20);
+        assert_eq!(upload.join().unwrap(), (Some(20 << 20), 20_000_000));
     }
-    // 120 MiB went in and out again at the same time.
-    assert!(peak.saturating_sub(before) < 64 << 20, "grew from {before} to {peak} bytes");
+    // Six times 20 MiB went in as a stream; six guests held as much twice when they sent it.
+    assert!(peak.saturating_sub(before) < 400 << 20, "grew from {before} to {peak} bytes");
     host.wait_until("its memory to come back", |host| private_bytes(host.process()) < before + (16 << 20));
 }
