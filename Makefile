@@ -12,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-python guests lint fmt bench bench-all bench-net clean
+.PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net clean
 
 VENV := .venv
 LISTEN ?= 127.0.0.1:8000
@@ -56,8 +56,9 @@ guests: $(VENV)/.dev $(HOST_DEV)
 .PHONY: $(HOST_DEV)
 $(HOST_DEV):
 	@scripts/need.sh cargo cc curl
-	@echo "==> building covet-host (dev)"
-	cargo build --package covet-host --jobs $(JOBS)
+	@echo "==> building covet-host (dev) and the tests"
+	# All targets at once: the host alone would be built with other features of its dependencies, and they twice.
+	cargo build --workspace --all-targets --jobs $(JOBS)
 
 # --- the Python environment ----------------------------------------------------------------------------------------
 
@@ -69,12 +70,17 @@ $(VENV)/.dev: guest-python/pyproject.toml guest-python/requirements-dev.txt scri
 
 # --- quality -------------------------------------------------------------------------------------------------------
 
-lint: $(VENV)/.dev
+lint: lint-code lint-licences
+
+lint-code: $(VENV)/.dev
 	@scripts/need.sh cargo cc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --jobs $(JOBS) -- -D warnings
-	scripts/cargo-deny.sh
 	cd guest-python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
+
+lint-licences:
+	@scripts/need.sh cargo cc
+	scripts/cargo-deny.sh
 
 fmt: $(VENV)/.dev
 	cargo fmt --all

@@ -33,18 +33,22 @@ main() {
     COMMIT=$(field commit-hash "$verbose")
     readonly RELEASE COMMIT
 
-    # Two builds of one release cannot share a std, so the commit belongs to the version.
     local cache=${XDG_CACHE_HOME:-$HOME/.cache}/covet/wasm-sysroot
-    local sysroot=$cache/$RELEASE-${COMMIT:0:9}
     # Cargo splits the variable below at spaces and knows no quoting.
-    [[ $sysroot != *[[:space:]]* ]] || fail "the path $sysroot has a space in it; set XDG_CACHE_HOME to one without"
+    [[ $cache != *[[:space:]]* ]] || fail "the path $cache has a space in it; set XDG_CACHE_HOME to one without"
 
-    if [[ ! -d $sysroot ]]; then
+    local sysroot
+    sysroot=$(find_sysroot "$cache")
+    if [[ -z $sysroot ]]; then
         mkdir -p "$cache"
         exec 9>"$cache/lock"
         flock --nonblock 9 || { say "waiting for another build of the sysroot"; flock 9; }
         # Somebody else may have made it in the meantime.
-        [[ -d $sysroot ]] || build "$cache" "$sysroot"
+        sysroot=$(find_sysroot "$cache")
+        if [[ -z $sysroot ]]; then
+            build "$cache"
+            sysroot=$(find_sysroot "$cache")
+        fi
         exec 9>&-
     fi
     if [[ -n ${RUSTFLAGS:-} || -n ${CARGO_ENCODED_RUSTFLAGS:-} ]]; then
@@ -60,22 +64,34 @@ is_installed() {
     compgen -G "$libdir/libstd-*.rlib" >/dev/null
 }
 
-# Builds the sysroot $2 in a directory beside it and renames it, so that nobody ever sees half of one.
+# The finished sysroot for this compiler in $1, or nothing. Two builds of one release cannot share a std, so the commit
+# belongs to its name; and so does a digest of its libraries: cargo does not notice when a sysroot has changed, but it
+# does notice the new path, and compiles what it compiled against the old one again.
+find_sysroot() {
+    compgen -G "$1/$RELEASE-${COMMIT:0:9}-????????" | head -n1 || true
+}
+
+# Builds the sysroot in a directory inside $1 and renames it, so that nobody ever sees half of one.
 build() {
-    local cache=$1 sysroot=$2
+    local cache=$1
     local tool
     for tool in apt-get apt-cache dpkg-deb cargo; do
         command -v "$tool" >/dev/null || fail "$TARGET is not installed and there is no $tool to build it with"
     done
     say "$TARGET is not installed for rustc $RELEASE. \`rustup target add $TARGET\` is the ordinary way to get it;"
     say "building it from Debian's packages instead (half a minute, about 80 MB in $cache)"
-    # A build that was killed leaves its directory; the lock says that none is running.
-    rm -rf "$cache"/building.*
-    WORK=$(mktemp -d "$cache/building.XXXXXX")
+    # Always the same path, since it is part of the identity that cargo gives to what it compiles; a second build is then
+    # the same as the first. A build that was killed leaves it behind; the lock says that none is running.
+    WORK=$cache/building
+    rm -rf "$WORK"
+    mkdir "$WORK"
     trap 'rm -rf "$WORK"' EXIT
     fetch_sources
     build_std
     assemble "$WORK/sysroot"
+    local digest sysroot
+    digest=$(cat "$WORK/sysroot/lib/rustlib/$TARGET/lib"/*.rlib | sha256sum)
+    sysroot=$cache/$RELEASE-${COMMIT:0:9}-${digest:0:8}
     mv --no-target-directory "$WORK/sysroot" "$sysroot"
     rm -rf "$WORK"
     trap - EXIT

@@ -6,7 +6,7 @@ use covet_net::Stream;
 use covet_wasm::Chain;
 use hyper::{server::conn::http1, service::service_fn};
 
-use super::patience::{LINGER_TIMEOUT, Patience, Patient, Slow, Timer};
+use super::patience::{FLUSH_TIMEOUT, Patience, Patient, Slow, Timer};
 use crate::{dispatch::Dispatcher, drain::Drain, options::ConnectionLimits};
 
 /// Serves a connection until its client, its limits or the drain of the host end it.
@@ -14,7 +14,7 @@ pub(crate) async fn serve(stream: Stream, peer: SocketAddr, dispatcher: Rc<Dispa
     let limits = dispatcher.connection_limits().clone();
     let local = stream.local_addr().unwrap_or_else(|_| dispatcher.listen());
     let patience = Patience::new(limits.clone());
-    let stream = Patient::new(stream, patience.clone());
+    let stream = Patient { stream, patience: patience.clone() };
     let service = service_fn(|request| {
         let busy = patience.request_began();
         let dispatcher = dispatcher.clone();
@@ -40,7 +40,7 @@ pub(crate) async fn serve(stream: Stream, peer: SocketAddr, dispatcher: Rc<Dispa
         Ok(Err(error)) => tracing::debug!(%peer, error = %Chain(&error), "connection ended"),
         Err(Slow::Idle) => {
             connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(LINGER_TIMEOUT, connection).await;
+            let _ = tokio::time::timeout(FLUSH_TIMEOUT, connection).await;
         }
         Err(slow) => tracing::debug!(%peer, ?slow, "connection closed because its client is too slow"),
     }

@@ -1,5 +1,4 @@
-//! How long a connection may keep the host waiting: idle, in the middle of a request's head, with a full send buffer, or
-//! at its end.
+//! How long a connection may keep the host waiting: idle, in the middle of a request's head, or with a full send buffer.
 //!
 //! hyper has one time for the first two. Here it is a wrapper round the stream that notes what happens and costs a
 //! request no timer: the one timer of a connection is only moved when a deadline comes nearer.
@@ -14,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::options::ConnectionLimits;
 
@@ -34,8 +33,6 @@ enum Reading {
     Head(Instant),
     /// So many requests are being answered.
     Busy(u32),
-    /// Everything has been sent; the client is given time to read it.
-    Closing(Instant),
 }
 
 /// What a client did too slowly.
@@ -47,8 +44,6 @@ pub(crate) enum Slow {
     Head,
     /// Did not take what was sent.
     Write,
-    /// Went on sending after the end.
-    Close,
 }
 
 impl Patience {
@@ -61,7 +56,7 @@ impl Patience {
     pub(crate) fn request_began(self: &Rc<Self>) -> Busy {
         let running = match self.reading.get() {
             Reading::Busy(running) => running,
-            Reading::Idle(_) | Reading::Head(_) | Reading::Closing(_) => 0,
+            Reading::Idle(_) | Reading::Head(_) => 0,
         };
         self.reading.set(Reading::Busy(running + 1));
         Busy(self.clone())
@@ -81,18 +76,9 @@ impl Patience {
         }
     }
 
-    fn closing(&self) {
-        if !matches!(self.reading.get(), Reading::Closing(_)) {
-            self.reading.set(Reading::Closing(Instant::now()));
-        }
-    }
-
-    fn wrote(&self, poll: &Poll<io::Result<usize>>) {
-        match poll {
-            Poll::Ready(_) => self.blocked.set(None),
-            Poll::Pending if self.blocked.get().is_none() => self.blocked.set(Some(Instant::now())),
-            Poll::Pending => {}
-        }
+    /// Notes whether the connection could take what was written to it.
+    fn wrote(&self, is_blocked: bool) {
+        self.blocked.set(is_blocked.then(|| self.blocked.get().unwrap_or_else(Instant::now)));
     }
 
     /// When the client will have been too slow, and in what; none while the host owes it an answer.
@@ -101,7 +87,6 @@ impl Patience {
             Reading::Idle(since) => Some((since + self.limits.idle_timeout, Slow::Idle)),
             Reading::Head(since) => Some((since + self.limits.head_timeout, Slow::Head)),
             Reading::Busy(_) => None,
-            Reading::Closing(since) => Some((since + LINGER_TIMEOUT, Slow::Close)),
         };
         let blocked = self.blocked.get().map(|since| (since + self.limits.write_timeout, Slow::Write));
         match (reading, blocked) {
@@ -122,16 +107,8 @@ impl Drop for Busy {
 
 /// A stream that tells its [`Patience`] what happens on it.
 pub(crate) struct Patient<S> {
-    stream: S,
-    patience: Rc<Patience>,
-    /// What is still read after the end.
-    linger_bytes_left: usize,
-}
-
-impl<S> Patient<S> {
-    pub(crate) fn new(stream: S, patience: Rc<Patience>) -> Self {
-        Self { stream, patience, linger_bytes_left: LINGER_BYTES_MAX }
-    }
+    pub(crate) stream: S,
+    pub(crate) patience: Rc<Patience>,
 }
 
 impl<S: Read + Unpin> Read for Patient<S> {
@@ -148,10 +125,10 @@ impl<S: Read + Unpin> Read for Patient<S> {
     }
 }
 
-impl<S: Read + Write + Unpin> Write for Patient<S> {
+impl<S: Write + Unpin> Write for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.patience.wrote(&poll);
+        self.patience.wrote(poll.is_pending());
         poll
     }
 
@@ -161,7 +138,7 @@ impl<S: Read + Write + Unpin> Write for Patient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.patience.wrote(&poll);
+        self.patience.wrote(poll.is_pending());
         poll
     }
 
@@ -173,27 +150,11 @@ impl<S: Read + Write + Unpin> Write for Patient<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Ends the sending half, and then reads until the client has ended its own (RFC 9112 section 9.6): a socket that is
-    /// closed with something unread is reset, and the reset can overtake an answer such as a 413 that is on its way.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if Pin::new(&mut self.stream).poll_shutdown(context)?.is_pending() {
-            self.patience.wrote(&Poll::Pending);
-            return Poll::Pending;
-        }
-        self.patience.closing();
-        while self.linger_bytes_left > 0 {
-            let mut scratch = [0; 4096];
-            let mut buffer = ReadBuf::new(&mut scratch);
-            if Pin::new(&mut self.stream).poll_read(context, buffer.unfilled())?.is_pending() {
-                return Poll::Pending;
-            }
-            let count = buffer.filled().len();
-            if count == 0 {
-                break;
-            }
-            self.linger_bytes_left = self.linger_bytes_left.saturating_sub(count);
-        }
-        Poll::Ready(Ok(()))
+        let poll = Pin::new(&mut self.stream).poll_shutdown(context);
+        // What is staged has to go out first, so a client that takes nothing blocks this as it blocks a write.
+        self.patience.wrote(poll.is_pending());
+        poll
     }
 }
 
@@ -223,10 +184,8 @@ impl Timer {
     }
 }
 
-/// How long a client may go on sending after everything has been sent to it.
-pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// And how much.
-const LINGER_BYTES_MAX: usize = 10 << 20;
+/// How long a connection that is told to end may take to flush what it has.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -266,13 +225,13 @@ mod tests {
     fn a_client_that_takes_nothing_is_slow_until_it_takes_something() {
         let patience = patience();
         let _busy = patience.request_began();
-        patience.wrote(&Poll::Pending);
+        patience.wrote(true);
         let (first, slow) = patience.deadline().unwrap();
         assert_eq!(slow, Slow::Write);
         std::thread::sleep(Duration::from_millis(2));
-        patience.wrote(&Poll::Pending);
+        patience.wrote(true);
         assert_eq!(patience.deadline().unwrap().0, first);
-        patience.wrote(&Poll::Ready(Ok(1)));
+        patience.wrote(false);
         assert!(patience.deadline().is_none());
     }
 }
