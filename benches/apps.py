@@ -69,6 +69,9 @@ def main() -> None:
         for server in servers:
             running.enter_context(started(server))
         check_same_answers(servers)
+        for server in servers:
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
         samples = measure(servers, arguments)
     table = render(servers, samples, arguments)
     print(table)
@@ -132,6 +135,7 @@ def started(server: Server) -> Iterator[None]:
                 time.sleep(0.1)
         yield
     finally:
+        server.process.send_signal(signal.SIGCONT)
         server.process.send_signal(signal.SIGTERM)
         try:
             server.process.wait(10)
@@ -169,10 +173,13 @@ def measure(servers: list[Server], arguments: argparse.Namespace) -> dict[tuple[
 
 def load(server: Server, target: str, seconds: int, connections: int) -> Sample:
     assert server.process is not None
+    # The others are stopped meanwhile: an idle server still has timers, which would interrupt the one that is measured.
+    server.process.send_signal(signal.SIGCONT)
     before = cpu_seconds(server.process.pid)
     wrk = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", server.url(target)]
     output = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
     spent = cpu_seconds(server.process.pid) - before
+    server.process.send_signal(signal.SIGSTOP)
     if "Non-2xx" in output or "Socket errors" in output:
         raise SystemExit(f"{server.name} {target}: not every request was answered with 200\n{output}")
     requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
