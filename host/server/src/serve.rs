@@ -168,7 +168,7 @@ impl Core {
         let dispatcher = Dispatcher::new(self.router.clone(), pool.clone(), self.options.clone());
         let connections = Connections::default();
         let _ = report.send(Ok(backend));
-        let mut drain = self.drain.clone();
+        let drain = self.drain.clone();
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = listener.accept() => accepted?,
@@ -182,7 +182,6 @@ impl Core {
             });
         }
         drop(listener);
-        drain.begun().await;
         let running = connections.count();
         if tokio::time::timeout(self.options.drain_timeout, connections.none_left()).await.is_err() {
             tracing::warn!(running, left = connections.count(), "drain timeout: connections are cut off");

@@ -117,10 +117,12 @@ impl App {
     ) -> Result<Self, LoadError> {
         let component = &artifact.component;
         let description = describe(engine, component);
-        check(engine, component, &description, &limits)?;
-        let pre = interfaces::linker(&engine.wasmtime)
-            .and_then(|linker| linker.instantiate_pre(component))
-            .map_err(LoadError::Types)?;
+        check(&description, &limits)?;
+        let linked = interfaces::linker(&engine.wasmtime).and_then(|linker| linker.instantiate_pre(component));
+        let pre = linked.map_err(|error| match unknown_imports(&description.imports) {
+            imports if imports.is_empty() => LoadError::Types(error),
+            imports => LoadError::Imports { imports },
+        })?;
         let mut app = Self {
             handler: handler::GuestIndices::new(&pre).map_err(LoadError::Types)?,
             app: app::GuestIndices::new(&pre).map_err(LoadError::Types)?,
@@ -189,15 +191,10 @@ fn describe(engine: &Engine, component: &Component) -> Description {
     }
 }
 
-/// Everything that can be told apart before instantiation, in words for whoever built the component.
-fn check(engine: &Engine, component: &Component, described: &Description, limits: &Limits) -> Result<(), LoadError> {
+/// What can be told before the component is linked, in words for whoever built it.
+fn check(described: &Description, limits: &Limits) -> Result<(), LoadError> {
     if ![HANDLER, APP].iter().all(|wanted| described.exports.iter().any(|name| name == wanted)) {
         return Err(LoadError::World { exports: described.exports.clone() });
-    }
-    let linker = interfaces::linker(&engine.wasmtime).map_err(LoadError::Types)?;
-    if let Err(error) = linker.instantiate_pre(component) {
-        let imports = unknown_imports(&described.imports);
-        return Err(if imports.is_empty() { LoadError::Types(error) } else { LoadError::Imports { imports } });
     }
     match described.memory_bytes {
         Some(needed) if needed > limits.memory_bytes_max as u64 => {
