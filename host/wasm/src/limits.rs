@@ -139,14 +139,14 @@ impl Meter {
         result
     }
 
-    /// Called by the guest's epoch check, in the middle of a slice.
-    pub(crate) fn check(&self) -> Result<(), CpuExhausted> {
+    /// Called by the guest's epoch check, in the middle of a slice. Returns how long the slice has lasted.
+    pub(crate) fn check(&self) -> Result<Duration, CpuExhausted> {
         let running = self.now_ns().saturating_sub(self.slice_began_ns.load(Relaxed));
         let limit = self.limit_ns.load(Relaxed);
         if self.spent_ns.load(Relaxed).saturating_add(running) > limit {
             return Err(CpuExhausted { limit: Duration::from_nanos(limit) });
         }
-        Ok(())
+        Ok(Duration::from_nanos(running))
     }
 
     /// What the current request has been charged so far.

@@ -24,7 +24,7 @@ use crate::{
     chain::Chain,
     instance::{Instance, StartError},
     request::Request,
-    response::Response,
+    response::{Response, ResponseBody},
 };
 
 /// What of earlier requests a request can see.
@@ -73,6 +73,9 @@ impl PoolOptions {
         self.live_max + self.stock.max(1) + DISCARDED_MAX + 1
     }
 }
+
+/// Polls after which a call whose response is complete is mostly over.
+const POLLS_TO_END: usize = 2;
 
 /// Used instances that wait to be dropped; beyond it they are dropped at once.
 const DISCARDED_MAX: usize = 8;
@@ -127,22 +130,29 @@ impl Pool {
             let reply = reply.clone();
             Box::pin(lease.run(request, reply))
         };
-        // Most calls are over after a poll or two, so they run right here; what is left when the head is there becomes
-        // a task.
         let mut over = false;
         let answer = poll_fn(|context| {
             over = call.as_mut().poll(context).is_ready();
-            match reply.take() {
-                Some(answer) => Poll::Ready(answer),
-                None if over => Poll::Ready(Err(CallError::Trap {
+            let answer = match reply.take() {
+                Some(answer) => answer,
+                None if over => Err(CallError::Trap {
                     source: wasmtime::format_err!("the call ended without an answer"),
                     memory_refused: false,
-                })),
-                None => Poll::Pending,
+                }),
+                None => return Poll::Pending,
+            };
+            if let Ok(Response { body: ResponseBody::Full(_), .. }) = &answer {
+                // Nothing is left to do for most guests but to yield once and return. If that happens here, the next
+                // request finds this instance, which is hot, and not a cold one.
+                for _ in 0..POLLS_TO_END {
+                    over = over || call.as_mut().poll(context).is_ready();
+                }
             }
+            Poll::Ready(answer)
         })
         .await;
         if !over {
+            // What is left when the head is there becomes a task.
             spawn_local(call);
         }
         answer
