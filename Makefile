@@ -19,6 +19,9 @@ LISTEN ?= 127.0.0.1:8000
 JOBS ?= 2
 HOST_RELEASE := target/release/covet-host
 HOST_DEV := target/debug/covet-host
+# Workspaces of their own, since they are built for wasm32-wasip2; their checks and unit tests run natively.
+GUEST_WORKSPACES := guest-rust tests/guests/rust examples/hello-rust
+GUEST_TARGET := target/guests/native
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +46,8 @@ test: test-rust test-python
 test-rust: guests
 	@echo "==> Rust tests"
 	cargo test --workspace --jobs $(JOBS)
+	@echo "==> tests of the SDK for Rust guests"
+	cargo test --jobs $(JOBS) --manifest-path guest-rust/Cargo.toml --target-dir $(GUEST_TARGET)
 
 test-python: $(VENV)/.dev $(HOST_DEV)
 	@echo "==> Python tests"
@@ -76,6 +81,10 @@ lint-code: $(VENV)/.dev
 	@scripts/need.sh cargo cc
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --jobs $(JOBS) -- -D warnings
+	for workspace in $(GUEST_WORKSPACES); do \
+		cargo fmt --all --check --manifest-path $$workspace/Cargo.toml; \
+		cargo clippy --all-targets --target-dir $(GUEST_TARGET) --manifest-path $$workspace/Cargo.toml -- -D warnings; \
+	done
 	cd guest-python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
 
 lint-licences:
@@ -84,6 +93,7 @@ lint-licences:
 
 fmt: $(VENV)/.dev
 	cargo fmt --all
+	for workspace in $(GUEST_WORKSPACES); do cargo fmt --all --manifest-path $$workspace/Cargo.toml; done
 	cd guest-python && ../$(VENV)/bin/ruff check --fix . && ../$(VENV)/bin/ruff format .
 
 # --- benches -------------------------------------------------------------------------------------------------------

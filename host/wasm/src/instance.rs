@@ -186,7 +186,8 @@ fn fence(store: &mut Store<GuestState>) {
     store.set_max_component_handles(limits::HANDLES_MAX);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|context| {
-        let running = context.data().meter.check().map_err(|exhausted: CpuExhausted| wasmtime::Error::from(exhausted))?;
+        let running =
+            context.data().meter.check().map_err(|exhausted: CpuExhausted| wasmtime::Error::from(exhausted))?;
         if running < TICK {
             // Most calls take less than a tick. One that was interrupted because a tick fell into it would make the next
             // requests run in other, colder instances.

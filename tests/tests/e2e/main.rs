@@ -11,4 +11,5 @@ mod lifecycle;
 mod limits;
 mod requests;
 mod routing;
+mod rust_guests;
 mod streaming;
