@@ -12,4 +12,4 @@ if ! [ -x "$tools/bin/cargo-deny" ]; then
 fi
 checks=(bans licenses sources)
 [ -n "${ADVISORIES:-}" ] && checks+=(advisories)
-exec "$tools/bin/cargo-deny" --offline check "${checks[@]}"
+exec "$tools/bin/cargo-deny" check "${checks[@]}"
