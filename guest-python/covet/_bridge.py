@@ -4,6 +4,7 @@ The records of the package are defined here, and `connect` puts them into the bi
 and tested where there are no bindings. What a handler does with a request is in `routing`, how a call runs in `_loop`.
 """
 
+import gc
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -249,10 +250,11 @@ def exports(app: "CovetPy") -> tuple[type, type]:
     from wit_world.exports.app import Route as RouteRecord
     from wit_world.exports.app import RouteKind
 
-    from . import _loop
+    from . import _loop, _random, _warmup
 
     start, start_sync = _loop.start, _loop.start_sync
     table = [(route.run, route.is_async) for route in app.routes for _ in route.methods]
+    warm_up = _warmup.answer()
 
     class Probe(generated.Handler):  # type: ignore[misc]
         def handle(self, request: Any) -> None:
@@ -267,7 +269,13 @@ def exports(app: "CovetPy") -> tuple[type, type]:
             body = record.body
             closing = body.value.close if type(body) is BodyStream else None
             try:
-                run, is_async = table[record.route]
+                try:
+                    run, is_async = table[record.route]
+                except IndexError:
+                    # Found here, a warm-up costs the requests that have a route no comparison.
+                    if record.route != WARM_UP:
+                        raise
+                    return start_sync(export, borrows, warm_up, record, closing)
                 if is_async:
                     return start(export, borrows, run(record), closing)
                 return start_sync(export, borrows, run, record, closing)
@@ -294,6 +302,11 @@ def exports(app: "CovetPy") -> tuple[type, type]:
             host.live = True
             if (message := await app.startup()) is not None:
                 raise Err(utf8(message))
+            # The host may start every request from a copy of the memory as it is now.
+            _random.restart()
+            gc.collect()
+            # What start-up made stays, and need not be traversed by the collections of requests.
+            gc.freeze()
 
         async def shutdown(self) -> None:
             if (message := await app.shutdown()) is not None:
@@ -388,6 +401,8 @@ def _without_stream() -> Any:
 EMPTY = BodyEmpty()
 ABSENT = TrailersAbsent()
 INTERNAL_ERROR = '{"detail":"Internal Server Error"}'
+#: The route of the requests with which the host warms an instance up; they are answered with 204, and reach no application.
+WARM_UP = 0xFFFFFFFF
 #: Larger binaries are streamed, because componentize-py 0.25 leaks lists of bytes.
 BYTES_MAX = 16 * 1024
 

@@ -26,7 +26,7 @@ from importlib.machinery import (
 from types import CodeType, ModuleType
 from typing import Any
 
-from . import _bridge, _logging, _warmup
+from . import _bridge, _logging, _output, _random, _warmup
 from .applications import CovetPy
 from .exceptions import HostUnavailable
 
@@ -39,10 +39,12 @@ def load(config_file: str) -> tuple[type, type]:
         config: dict[str, Any] = json.load(file)
     sys.dont_write_bytecode = True
     _bridge.connect()
+    _random.install()
+    _output.install()
     _logging.install()
     report: dict[str, Any] = {}
     try:
-        with _output_in(config["output"]), _without_host():
+        with _output.collected_in(config["output"]), _without_host():
             _use_sources(config["app_root"], config["roots"])
             app = _find_app(importlib.import_module(config["module"]), config["attribute"])
             _import_late(config["late_imports"])
@@ -60,6 +62,8 @@ def load(config_file: str) -> tuple[type, type]:
     _bridge.run_from_now_on()
     linecache.checkcache = _keep_lines
     sys.meta_path.append(_NothingLater())
+    # What the application drew while it was imported is known to everyone who has the component.
+    _random.restart()
     gc.collect()
     gc.freeze()
     return handler, exported
@@ -117,18 +121,6 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 def _is_ours(filename: str) -> bool:
     return filename.startswith((os.path.dirname(__file__), "<frozen importlib")) or "/importlib/__init__.py" in filename
-
-
-@contextmanager
-def _output_in(path: str) -> Iterator[None]:
-    """Collects what is printed in a file: componentize-py ends with an error after 10,000 bytes."""
-    stdout, stderr = sys.stdout, sys.stderr
-    with open(path, "w", encoding="utf-8", errors="replace") as file:
-        sys.stdout = sys.stderr = file
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = stdout, stderr
 
 
 @contextmanager

@@ -30,6 +30,8 @@ import componentize_py_async_support as support
 import componentize_py_runtime as runtime
 from componentize_py_types import Err, Ok
 
+from . import _output
+
 __all__ = ["hold", "install", "run_from_now_on", "start", "start_sync", "wait"]
 
 Resume = Callable[[int], None]
@@ -346,6 +348,8 @@ def _end(call: Call, first: bool) -> int:
             # What was closed is still being read; the host ends that soon.
             call.ended = False
             return _suspend(call)
+    if _output.unfinished:
+        _output.finish()
     if call.waitables:
         runtime.waitable_set_drop(call.waitables)
     loop.current = None

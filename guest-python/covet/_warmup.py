@@ -1,4 +1,4 @@
-"""Uses the framework's own paths once before the component is finished.
+"""Uses the framework's own paths before an instance serves: in the build, and when the host asks for it.
 
 A module that is first imported by a request cannot be found any more, and what the interpreter makes lazily would be made
 anew in every instance. Nothing of the application runs here.
@@ -9,7 +9,7 @@ import importlib
 import logging
 import warnings
 from asyncio import events
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from .params import Query
 from .requests import Request
 from .responses import HTMLResponse, JSONResponse, Response
 
-__all__ = ["run"]
+__all__ = ["answer", "run"]
 
 
 def run() -> None:
@@ -44,6 +44,30 @@ def run() -> None:
     finally:
         for logger in loggers:
             logger.removeFilter(_format_and_drop)
+
+
+def answer() -> Callable[[_bridge.RequestRecord], Any]:
+    """Makes what answers the requests that the host sends to warm an instance up: with 204 and nothing else.
+
+    Each of them goes the way of a request to a function and that of one to a coroutine function.
+    """
+    app = CovetPy()
+
+    @app.get("/function")
+    def function(request: Request, number: int = 1) -> Any:
+        return {"path": request.path, "number": number, "agent": request.headers.get("user-agent")}
+
+    @app.get("/coroutine")
+    async def coroutine(request: Request, number: int = 1) -> Response:
+        return Response(None, 204)
+
+    first, second = (route.run for route in app.routes)
+
+    def run(record: _bridge.RequestRecord) -> Any:
+        first(record)
+        return second(record)
+
+    return run
 
 
 @contextmanager

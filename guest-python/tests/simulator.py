@@ -13,7 +13,7 @@ import re
 import sys
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -492,8 +492,19 @@ class Instance:
 
     def begin(self, method: str, target: str, body: Any = None, headers: list[tuple[str, str]] | None = None) -> Task:
         """Starts a request. A body is None, str, bytes, or the reader of a stream."""
-        path = target.partition("?")[0]
-        route, params = self._match(method, path)
+        route, params = self._match(method, target.partition("?")[0])
+        return self.begin_route(route, method, target, headers, params, body)
+
+    def begin_route(
+        self,
+        route: int,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]] | None = None,
+        params: Sequence[str] = (),
+        body: Any = None,
+    ) -> Task:
+        """Starts a request for a route that is known by its index."""
         types_ = _module("wit_world.imports.types")
         if body is None:
             wire = types_.Body_Empty()
@@ -504,7 +515,14 @@ class Instance:
         else:
             wire = types_.Body_Stream(body)
         record = types_.Request(
-            route, method, "http://testhost:8000", target, params, headers or [("host", "testhost")], "127.0.0.1:5000", wire
+            route,
+            method,
+            "http://testhost:8000",
+            target,
+            list(params),
+            headers or [("host", "testhost")],
+            "127.0.0.1:5000",
+            wire,
         )
         return self.host.start(f"{method} {target}", lambda: self.handler._async_start_handle(record, 0))
 

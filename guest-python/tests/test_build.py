@@ -454,6 +454,50 @@ def test_run_builds_once_and_serves(tmp_path):
         assert ("Component" in errors) == bool(expected)
 
 
+@pytest.mark.host
+@pytest.mark.build
+def test_requests_differ_in_what_is_random_and_what_they_print_is_in_the_log(tmp_path):
+    project = write(
+        tmp_path / "project",
+        {
+            "main.py": "import logging, random, sys\nfrom random import random as taken\nfrom covet import CovetPy\n"
+            "logger = logging.getLogger('main')\nlogger.propagate = False\nlogger.addHandler(logging.StreamHandler())\n"
+            "made, fixed, kept = random.Random(), random.Random(42), {}\napp = CovetPy()\n\n"
+            "@app.on_event('startup')\ndef start():\n    kept['drawn'] = random.random()\n\n"
+            "@app.get('/')\ndef index():\n    print('a line'), print('an error', file=sys.stderr)\n"
+            "    logger.warning('a warning')\n    print('half a line', end='')\n"
+            "    return [random.random(), taken(), made.random(), kept['drawn'], fixed.random()]\n"
+        },
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "covet.cli", "run", str(project / "main.py"), "--listen", "127.0.0.1:0", "--isolation", "fresh"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("listening on http://"), process.stderr.read()
+        answers = [json.loads(read_url(f"{line.split()[-1]}/")) for _ in range(2)]
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    (*one, first_fixed), (*other, second_fixed) = answers
+    # Whether start-up ran once or for each of them is up to the host.
+    assert len({*one[:3], *other[:3]}) == 6
+    assert not {one[3], other[3]} & {*one[:3], *other[:3]}
+    assert first_fixed == second_fixed == 0.6394267984578837
+    for level, text, stream in [
+        ("INFO", "a line", "stdout"),
+        ("WARN", "an error", "stderr"),
+        ("WARN", "a warning", "stderr"),
+        ("INFO", "half a line", "stdout"),
+    ]:
+        found = re.findall(rf'^\S+ +{level} guest: {text} app="\w+" logger="{stream}"$', errors, re.MULTILINE)
+        assert len(found) == 2, (text, errors)
+
+
 def read_url(url: str) -> bytes:
     from urllib.request import ProxyHandler, build_opener
 

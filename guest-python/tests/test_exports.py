@@ -18,6 +18,7 @@ from covet import (
     Response,
     StreamingResponse,
     _loop,
+    _random,
     _warmup,
     host,
 )
@@ -403,6 +404,85 @@ def test_the_warm_up_serves_everything_and_leaves_nothing(serve, caplog):
     assert caplog.records == []
     assert instance.host.leftovers() == []
     assert (_loop.loop.current, len(_loop.loop.unowned)) == (None, 0)
+
+
+def test_a_warm_up_of_the_host_is_answered_without_the_application(serve, caplog):
+    app = CovetPy()
+    called = []
+    app.exception_handler(Exception)(lambda request, error: called.append(error))
+    app.get("/")(lambda: called.append("handler"))
+    instance = serve(app)
+    for _ in range(3):
+        task = instance.begin_route(0xFFFFFFFF, "GET", "/", [("host", "localhost"), ("user-agent", "covet-host")])
+        instance.host.run()
+        answer = instance.answer(task)
+        assert (answer.status, answer.headers, answer.content, answer.stream) == (204, [], b"", None)
+        assert (task.polls, task.code) == (2, 0)
+    assert (called, caplog.records, instance.host.logs) == ([], [], [])
+    assert instance.get("/").status == 200
+
+
+def test_a_route_that_does_not_exist_is_a_500_and_in_the_log(serve, caplog):
+    instance = serve(CovetPy(openapi_url=None))
+    task = instance.begin_route(0, "GET", "/")
+    instance.host.run()
+    assert instance.answer(task).status == 500
+    assert [record.message for record in caplog.records] == ["a request could not be handled"]
+
+
+def test_an_index_error_of_a_handler_is_not_taken_for_a_missing_route(serve, caplog):
+    app = CovetPy()
+
+    @app.get("/")
+    def index():
+        return [][0]
+
+    assert serve(app).get("/").status == 500
+    assert [type(record.exc_info[1]) for record in caplog.records] == [IndexError]
+
+
+def test_what_startup_made_is_not_traversed_by_later_collections(serve):
+    app = CovetPy()
+    app.on_event("startup")(lambda: setattr(app.state, "made", [[number] for number in range(10_000)]))
+    gc.unfreeze()
+    try:
+        serve(app)
+        assert gc.get_freeze_count() > 10_000
+        assert gc.isenabled()
+        assert not any(item is app.state.made for item in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_generators_are_seeded_anew_after_the_hooks_of_startup_and_only_if_they_went_well(serve, monkeypatch, caplog):
+    seen = []
+    monkeypatch.setattr(_random, "restart", lambda: seen.append("restart"))
+    app = CovetPy()
+    app.on_event("startup")(lambda: seen.append("startup"))
+    serve(app)
+    assert seen == ["startup", "restart"]
+    app.on_event("startup")(lambda: 1 / 0)
+    assert type(serve(app, startup=False).startup()).__name__ == "Err"
+    assert seen == ["startup", "restart", "startup"]
+
+
+def test_json_that_is_nested_too_deeply_is_a_400(serve):
+    app = CovetPy()
+
+    @app.post("/")
+    async def index(request: Request):
+        return await request.json()
+
+    instance = serve(app)
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        text = opening * 100_000 + "1" + closing * 100_000
+        for body in (text, text.encode(), instance.host.body(text.encode())[0], opening * 100_000):
+            answer = instance.post("/", body)
+            assert answer.status == 400
+            assert answer.header("content-type") == "application/json"
+            assert answer.json() == {"detail": "The body is JSON that is nested too deeply"}
+    assert instance.post("/", "{").json()["detail"].startswith("The body is not valid JSON: ")
+    assert instance.post("/", "[" * 50 + "]" * 50).status == 200
 
 
 def test_requests_leave_no_reference_cycles(serve, caplog):

@@ -51,11 +51,17 @@ fn outlive_return() {
     spawn_local(yield_async());
 }
 
+/// The route of a request with which the host warms the application up, see `wit/types.wit`.
+const NO_ROUTE: u32 = u32::MAX;
+
 pub struct ExportedApp<A>(PhantomData<A>);
 
 impl<A: App> app_handler::Guest for ExportedApp<A> {
     async fn handle(request: Request) -> Response {
         outlive_return();
+        if request.route == NO_ROUTE {
+            return Response::empty(204);
+        }
         A::handle(request).await
     }
 }

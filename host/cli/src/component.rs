@@ -2,16 +2,21 @@
 
 use std::fs;
 
-use covet_wasm::{App, Artifact, ArtifactCache, ArtifactError, Engine, EngineOptions, Limits, LoadError, Settings};
+use covet_wasm::{
+    App, Artifact, ArtifactCache, ArtifactError, Engine, EngineError, EngineOptions, Limits, LoadError, Settings,
+};
 
 use crate::{failure::Failure, flags::ComponentFlags};
 
-/// An engine that has room for so many instances, and the compiled component.
-pub(crate) fn compile(flags: &ComponentFlags, instances_max: u32) -> Result<(Engine, Artifact), Failure> {
+/// An engine, and the compiled component.
+pub(crate) fn compile(flags: &ComponentFlags) -> Result<(Engine, Artifact), Failure> {
     let file = flags.file.display();
     let wasm = fs::read(&flags.file).map_err(|e| Failure::usage(&file, &e))?;
-    let engine =
-        Engine::new(&EngineOptions { instances_max }).map_err(|e| Failure::runtime("cannot start the engine", &e))?;
+    let options = EngineOptions { reset: flags.reset.method() };
+    let engine = Engine::new(&options).map_err(|error| match &error {
+        EngineError::Reset(_) => Failure::usage(format!("--reset {}", flags.reset), &error),
+        _ => Failure::runtime("cannot start the engine", &error),
+    })?;
     let directory = flags.cache_dir.clone().or_else(ArtifactCache::default_directory);
     let directory = directory.unwrap_or_else(|| std::env::temp_dir().join("covet-host"));
     let artifact = ArtifactCache::new(directory).compile(&engine, &wasm).map_err(|error| match error {

@@ -1,9 +1,15 @@
 //! The command line as it is typed. What the values mean is decided in `settings.rs`.
 
-use std::{net::SocketAddr, net::ToSocketAddrs, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use covet_wasm::ResetMethod;
 
 /// Serves web applications whose handlers run as sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -37,6 +43,10 @@ pub(crate) struct ComponentFlags {
     /// Where compiled applications are kept [default: $XDG_CACHE_HOME/covet-host or ~/.cache/covet-host].
     #[arg(long, env = "COVET_CACHE_DIR", value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+
+    /// How instances are put back to the snapshot after a request: the fastest way that works here, or a certain one.
+    #[arg(long, env = "COVET_RESET", value_name = "METHOD", default_value = "auto")]
+    pub(crate) reset: Reset,
 
     /// A variable for the application, in os.environ and `host.config`; may be given several times.
     #[arg(long = "env", env = "COVET_ENV", value_name = "NAME=VALUE", value_parser = variable, value_delimiter = ',')]
@@ -100,7 +110,7 @@ pub(crate) struct RunFlags {
     #[arg(long, env = "COVET_INSTANCES", value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(crate) instances: u32,
 
-    /// Instances that each thread keeps ready in `fresh` isolation.
+    /// Instances that each thread keeps when there is nothing to do.
     #[arg(long, env = "COVET_STOCK", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub(crate) stock: u32,
 
@@ -115,6 +125,10 @@ pub(crate) struct RunFlags {
     /// Requests after which an instance is replaced in `reuse` isolation, give or take a quarter.
     #[arg(long, env = "COVET_MAX_REQUESTS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_requests: u64,
+
+    /// Compare every Nth instance that was put back with the snapshot, byte by byte (about 3 ms); 0 for none.
+    #[arg(long, env = "COVET_AUDIT", value_name = "N", default_value = "0")]
+    pub(crate) audit: u64,
 
     /// Log output of one request; the rest is dropped.
     #[arg(long, env = "COVET_MAX_LOG", value_name = "SIZE", default_value = "64KiB")]
@@ -155,6 +169,36 @@ pub(crate) enum IsolationMode {
     Fresh,
     /// Instances serve one request after the other and keep their state.
     Reuse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Reset {
+    /// The first of the others that works.
+    Auto,
+    /// The kernel notes written pages (userfaultfd, Linux 6.7), which are overwritten.
+    WriteProtect,
+    /// Written pages are found in the page table (Linux 6.7) and overwritten.
+    Scan,
+    /// All pages are given back to the system.
+    Decommit,
+}
+
+impl Reset {
+    /// None for the best one.
+    pub(crate) fn method(self) -> Option<ResetMethod> {
+        match self {
+            Self::Auto => None,
+            Self::WriteProtect => Some(ResetMethod::WriteProtect),
+            Self::Scan => Some(ResetMethod::Scan),
+            Self::Decommit => Some(ResetMethod::Decommit),
+        }
+    }
+}
+
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.method().map_or("auto", ResetMethod::name))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -9,7 +9,7 @@ use crate::{component, failure::Failure, flags::InspectFlags, logging};
 
 pub(crate) fn inspect(flags: &InspectFlags) -> Result<(), Failure> {
     let _log = logging::start(&flags.component)?;
-    let (engine, artifact) = component::compile(&flags.component, 2)?;
+    let (engine, artifact) = component::compile(&flags.component)?;
     let limits = Limits { memory_bytes_max: component::memory_bytes(&flags.component), ..Limits::default() };
     let app = component::load(&flags.component, &engine, &artifact, limits)?;
     let description = artifact.describe(&engine);
@@ -34,6 +34,10 @@ fn as_json(app: &App, artifact: &Artifact, description: &Description) -> serde_j
         "exports": description.exports,
         "routes": app.routes().iter().map(route).collect::<Vec<_>>(),
         "openapi": app.openapi().is_some(),
+        "reset": match app.reset() {
+            Ok(method) => json!({ "method": method.name() }),
+            Err(obstacles) => json!({ "obstacles": obstacles }),
+        },
     })
 }
 
@@ -42,14 +46,26 @@ fn as_text(app: &App, artifact: &Artifact, description: &Description) -> String 
     let initial = description.memory_bytes.map_or("unknown".into(), |bytes| ByteSize(bytes).to_string());
     let started = ByteSize(app.memory_bytes() as u64);
     format!(
-        "{} (sha256 {})\ncompiled: {}\nmemory: {initial} initial, {started} after start-up\nopenapi: {}\n\
+        "{} (sha256 {})\ncompiled: {}\nmemory: {initial} initial, {started} after start-up\nreset: {}\nopenapi: {}\n\
          routes:\n{}imports:\n{}exports:\n{}",
         app.name(),
         artifact.digest,
         artifact.path.display(),
+        reset(app),
         if app.openapi().is_some() { "yes" } else { "no" },
         lines(app.routes().iter().map(display_route).collect()),
         lines(description.imports.clone()),
         lines(description.exports.clone()),
     )
+}
+
+/// How an instance gets ready for the next request in `fresh` isolation.
+fn reset(app: &App) -> String {
+    match app.reset() {
+        Ok(method) => format!("to a snapshot after each request ({})", method.name()),
+        Err(obstacles) => {
+            let obstacles: String = obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
+            format!("none, each request gets a new instance, because:{obstacles}")
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use covet_server::{ConnectionLimits, Options, ServeError, Server};
-use covet_wasm::{Isolation, Limits, PoolOptions};
+use covet_wasm::{Discard, Isolation, Limits, PoolOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,10 +18,7 @@ pub(crate) fn run(flags: RunFlags) -> Result<(), Failure> {
     let _log = logging::start(&flags.component)?;
     raise_descriptor_limit();
     let options = options(&flags);
-    let slots = options.pool.slots() * options.threads;
-    // One more is started to ask for the routes.
-    let slots = u32::try_from(slots + 1).unwrap_or(u32::MAX);
-    let (engine, artifact) = component::compile(&flags.component, slots)?;
+    let (engine, artifact) = component::compile(&flags.component)?;
     let app = Arc::new(component::load(&flags.component, &engine, &artifact, limits(&flags))?);
     // Before anything is announced, so that a signal that follows the ready line is not lost.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -44,8 +41,31 @@ pub(crate) fn run(flags: RunFlags) -> Result<(), Failure> {
         std::process::exit(130);
     });
     server.drain().map_err(|e| Failure::runtime("the server ended with an error", &e))?;
+    log_pool(&app);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What became of the instances, for whoever wonders where processor time and memory went.
+fn log_pool(app: &covet_wasm::App) {
+    let pool = app.usage().pool();
+    let per_reset = |total: u64| total.checked_div(pool.resets()).unwrap_or_default();
+    let discarded = |cause: Discard| Some((cause, pool.discarded(cause))).filter(|(_, count)| *count > 0);
+    let discarded: Vec<String> = Discard::ALL
+        .into_iter()
+        .filter_map(discarded)
+        .map(|(cause, count)| format!("{}={count}", cause.name()))
+        .collect();
+    tracing::info!(
+        app = app.name(),
+        requests = app.usage().requests(),
+        started = pool.started(),
+        resets = pool.resets(),
+        reset_us = per_reset(u64::try_from(pool.reset_time().as_micros()).unwrap_or(u64::MAX)),
+        reset_pages = per_reset(pool.reset_pages()),
+        discarded = discarded.join(" "),
+        "instances"
+    );
 }
 
 fn start(flags: &RunFlags, app: &Arc<covet_wasm::App>, options: Options) -> Result<Server, Failure> {
@@ -92,6 +112,7 @@ fn options(flags: &RunFlags) -> Options {
             queue_max: flags.queue as usize,
             queue_wait: flags.queue_timeout,
             requests_max: flags.max_requests,
+            audit_every: flags.audit,
             ..PoolOptions::default()
         },
         drain_timeout: flags.drain_timeout,

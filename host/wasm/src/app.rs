@@ -1,6 +1,6 @@
 //! An application that has been loaded: compiled, linked, asked for its routes and started once.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use wasmtime::component::{Component, InstancePre};
 
@@ -10,10 +10,12 @@ use crate::{
         app::{self, RouteKind},
         handler,
     },
+    chain::Chain,
     engine::Engine,
     instance::{Instance, StartError},
     interfaces,
     limits::Limits,
+    snapshot::{Initial, ResetMethod, Snapshot, Tracker},
     state::{GuestState, Settings, Usage},
 };
 
@@ -25,6 +27,10 @@ pub struct App {
     pub(crate) settings: Arc<Settings>,
     pub(crate) limits: Limits,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) initial: Initial,
+    /// What every instance begins with, if instances can be put back to it.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    reset: Result<ResetMethod, Vec<String>>,
     routes: Vec<Route>,
     openapi: Option<String>,
     memory_bytes: usize,
@@ -81,6 +87,9 @@ pub enum LoadError {
         /// What it may have.
         limit: usize,
     },
+    /// No memory for the application's initial contents or its snapshot.
+    #[error("cannot make memory for the application's snapshot")]
+    System(#[source] io::Error),
     /// The first instance did not come up.
     #[error("the application did not start")]
     Start(#[from] StartError),
@@ -130,16 +139,45 @@ impl App {
             settings: Arc::new(settings),
             limits,
             usage: Arc::new(Usage::default()),
+            initial: Initial::new(&artifact.contents).map_err(LoadError::System)?,
+            snapshot: None,
+            reset: Err(artifact.obstacles.clone()),
             routes: Vec::new(),
             openapi: None,
             memory_bytes: 0,
         };
-        let mut instance = Instance::start(&app).await?;
-        let (routes, openapi) = instance.introspect().await?;
+        let mut first = Instance::start(&app).await?;
+        let (routes, openapi) = first.introspect().await?;
         app.routes = routes.into_iter().map(route).collect::<Result<_, _>>()?;
         app.openapi = openapi;
-        app.memory_bytes = instance.memory_bytes();
+        let first_bytes = first.memory_bytes();
+        if artifact.obstacles.is_empty() {
+            app.take_snapshot(first, &engine.tracker).await?;
+        }
+        app.memory_bytes = app.snapshot.as_ref().map_or(first_bytes, |snapshot| snapshot.bytes());
         Ok(app)
+    }
+
+    /// Copies the state after start-up and some calls, from which every instance begins then.
+    async fn take_snapshot(&mut self, mut started: Instance, tracker: &Tracker) -> Result<(), LoadError> {
+        if let Err(error) = started.warm_up().await {
+            // A guest that was not written for this; its calls will be dearer.
+            tracing::debug!(app = self.name(), error = %Chain(&error), "no warm-up");
+            started = Instance::start(self).await?;
+        }
+        match started.snapshot(tracker) {
+            Some(snapshot) => {
+                self.snapshot = Some(Arc::new(snapshot.map_err(LoadError::System)?));
+                self.reset = Ok(tracker.method());
+            }
+            None => self.reset = Err(vec!["its start-up leaves handles or tasks open, which cannot be copied".into()]),
+        }
+        Ok(())
+    }
+
+    /// How instances are put back after a request, or why they are not and each request gets a new one.
+    pub fn reset(&self) -> Result<ResetMethod, &[String]> {
+        self.reset.as_ref().copied().map_err(Vec::as_slice)
     }
 
     /// The routes, in the order of their indices.

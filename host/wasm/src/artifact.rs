@@ -1,7 +1,9 @@
 //! Compiled components on disk. Compiles on a miss; it never instantiates anything.
 //!
 //! A compiled artifact is machine code that the host trusts, so the cache directory belongs to the user alone (mode 0700,
-//! checked at every use), and a file's name carries the digest of its own content, checked before it is mapped.
+//! checked at every use), and a file's name carries the digest of its own content, checked before it is mapped. Beside it
+//! lies what a look at the component's code has shown: the initial contents of its memories, which are not in the compiled
+//! form, and whether its instances can be put back to a snapshot.
 
 use std::{
     fs,
@@ -12,10 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use crate::engine::Engine;
+use crate::{engine::Engine, snapshot::Plan};
 
 /// The directory of compiled artifacts.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub struct ArtifactCache {
 /// A component that is ready to be linked, and how it came to be.
 pub struct Artifact {
     pub(crate) component: Component,
+    /// Initial contents of its memories.
+    pub(crate) contents: Vec<Vec<u8>>,
+    /// Why its instances cannot be put back to a snapshot after a request; empty if they can.
+    pub obstacles: Vec<String>,
     /// Hexadecimal SHA-256 of the component before compilation.
     pub digest: String,
     /// Where the compiled form lies.
@@ -98,14 +105,24 @@ impl ArtifactCache {
         self.prepare()?;
         let digest = hex(&Sha256::digest(wasm));
         let key = key(engine, &digest);
-        if let Some((path, component)) = self.find(engine, &key)? {
-            return Ok(Artifact { component, digest, path, compiled_in: None });
+        if let (Some((path, _)), Some((_, facts))) = (self.find(&key, CODE)?, self.find(&key, FACTS)?)
+            && let Some((contents, obstacles)) = decode_facts(&facts)
+        {
+            let component = load(engine, &path)?;
+            return Ok(Artifact { component, contents, obstacles, digest, path, compiled_in: None });
         }
         let began = Instant::now();
-        let code = engine.wasmtime.precompile_component(wasm).map_err(ArtifactError::Compile)?;
-        let path = self.store(&key, &code)?;
+        let Plan { wasm, contents, obstacles } = Plan::of(wasm).unwrap_or_else(|| Plan {
+            // wasmtime says better what is wrong with it.
+            wasm: wasm.to_owned(),
+            contents: Vec::new(),
+            obstacles: vec!["its code cannot be read".into()],
+        });
+        let code = engine.wasmtime.precompile_component(&wasm).map_err(ArtifactError::Compile)?;
+        self.store(&key, FACTS, &encode_facts(&contents, &obstacles))?;
+        let path = self.store(&key, CODE, &code)?;
         let component = load(engine, &path)?;
-        Ok(Artifact { component, digest, path, compiled_in: Some(began.elapsed()) })
+        Ok(Artifact { component, contents, obstacles, digest, path, compiled_in: Some(began.elapsed()) })
     }
 
     /// Makes the directory, and refuses one that others can write to.
@@ -125,30 +142,30 @@ impl ArtifactCache {
         Ok(())
     }
 
-    /// Looks for `KEY-DIGEST.cwasm` whose content has that digest; removes one that has not.
-    fn find(&self, engine: &Engine, key: &str) -> Result<Option<(PathBuf, Component)>, ArtifactError> {
+    /// Looks for `KEY-DIGEST.EXTENSION` whose content has that digest; removes one that has not.
+    fn find(&self, key: &str, extension: &str) -> Result<Option<(PathBuf, Vec<u8>)>, ArtifactError> {
         let entries = fs::read_dir(&self.directory).map_err(|e| io_error(&self.directory, e))?;
         for entry in entries {
             let path = entry.map_err(|e| io_error(&self.directory, e))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let Some(digest) = name.strip_prefix(key).and_then(|rest| rest.strip_prefix('-')) else { continue };
-            let Some(digest) = digest.strip_suffix(".cwasm") else { continue };
+            let Some(rest) = name.strip_prefix(key).and_then(|rest| rest.strip_prefix('-')) else { continue };
+            let Some(digest) = rest.strip_suffix(extension).and_then(|rest| rest.strip_suffix('.')) else { continue };
             let content = fs::read(&path).map_err(|e| io_error(&path, e))?;
             if hex(&Sha256::digest(&content)) == digest {
-                return Ok(Some((path.clone(), load(engine, &path)?)));
+                return Ok(Some((path, content)));
             }
-            tracing::warn!(path = %path.display(), "removing a damaged compiled artifact");
+            tracing::warn!(path = %path.display(), "removing a damaged file from the cache");
             fs::remove_file(&path).map_err(|e| io_error(&path, e))?;
         }
         Ok(None)
     }
 
     /// Writes beside the target and renames, so that no other process ever sees half a file.
-    fn store(&self, key: &str, code: &[u8]) -> Result<PathBuf, ArtifactError> {
-        let path = self.directory.join(format!("{key}-{}.cwasm", hex(&Sha256::digest(code))));
+    fn store(&self, key: &str, extension: &str, content: &[u8]) -> Result<PathBuf, ArtifactError> {
+        let path = self.directory.join(format!("{key}-{}.{extension}", hex(&Sha256::digest(content))));
         let written = (|| {
             let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-            file.write_all(code)?;
+            file.write_all(content)?;
             file.as_file().sync_data()?;
             file.persist(&path)?;
             Ok(())
@@ -156,6 +173,36 @@ impl ArtifactCache {
         written.map_err(|e| io_error(&path, e))?;
         Ok(path)
     }
+}
+
+/// Extension of compiled code.
+const CODE: &str = "cwasm";
+/// Extension of what was found out about a component.
+const FACTS: &str = "facts";
+
+/// A line of JSON, then the contents of the memories one after the other.
+fn encode_facts(contents: &[Vec<u8>], obstacles: &[String]) -> Vec<u8> {
+    let lengths: Vec<usize> = contents.iter().map(Vec::len).collect();
+    let mut facts = json!({ "obstacles": obstacles, "memories": lengths }).to_string().into_bytes();
+    facts.push(b'\n');
+    facts.extend(contents.iter().flatten());
+    facts
+}
+
+/// None if they were written by another version.
+fn decode_facts(facts: &[u8]) -> Option<(Vec<Vec<u8>>, Vec<String>)> {
+    let end = facts.iter().position(|&byte| byte == b'\n')?;
+    let (head, mut rest) = (&facts[..end], &facts[end + 1..]);
+    let head: serde_json::Value = serde_json::from_slice(head).ok()?;
+    let text = |obstacle: &serde_json::Value| obstacle.as_str().map(str::to_owned);
+    let obstacles = head["obstacles"].as_array()?.iter().map(text).collect::<Option<_>>()?;
+    let mut take = |length: &serde_json::Value| {
+        let (content, after) = rest.split_at_checked(usize::try_from(length.as_u64()?).ok()?)?;
+        rest = after;
+        Some(content.to_vec())
+    };
+    let contents = head["memories"].as_array()?.iter().map(&mut take).collect::<Option<_>>()?;
+    Some((contents, obstacles))
 }
 
 fn io_error(path: &Path, source: io::Error) -> ArtifactError {
@@ -196,11 +243,15 @@ fn key(engine: &Engine, digest: &str) -> String {
     let mut sha = Sha(Sha256::new());
     digest.hash(&mut sha);
     WASMTIME_VERSION.hash(&mut sha);
+    FACTS_VERSION.hash(&mut sha);
     engine.wasmtime.precompile_compatibility_hash().hash(&mut sha);
     std::env::consts::ARCH.hash(&mut sha);
     processor_features().hash(&mut sha);
     hex(&sha.0.finalize())[..32].to_owned()
 }
+
+/// To be raised when `snapshot` judges or splits components in another way.
+const FACTS_VERSION: u32 = 1;
 
 /// The version in Cargo.lock; a test holds them together.
 const WASMTIME_VERSION: &str = "48.0.8";
@@ -229,7 +280,7 @@ mod tests {
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn engine() -> Engine {
-        Engine::new(&EngineOptions { instances_max: 1 }).unwrap()
+        Engine::new(&EngineOptions::default()).unwrap()
     }
 
     #[test]

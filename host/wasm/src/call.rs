@@ -18,6 +18,7 @@ use crate::{
     limits::{CpuExhausted, Limits},
     request::{self, BodyFault, Request},
     response::{self, Response},
+    turns::Ticket,
 };
 
 /// Why a request got no answer from its guest. `response.rs` of the server turns it into a status.
@@ -117,13 +118,19 @@ pub(crate) enum Ended {
 }
 
 /// Runs one request to its very end: body, trailers, and tasks that the guest left running.
-pub(crate) async fn run(instance: &mut Instance, request: Request, limits: &Limits, reply: &Reply) -> Ended {
+pub(crate) async fn run(
+    instance: &mut Instance,
+    request: Request,
+    limits: &Limits,
+    reply: &Reply,
+    ticket: Ticket,
+) -> Ended {
     let state = CallState::new(limits.deadline);
     let meter = instance.meter();
     instance.begin_request(limits);
     let mut answered = false;
     let exchange = exchange(instance, request, &state, reply, &mut answered);
-    let outcome = within(&state, metered(&meter, exchange)).await;
+    let outcome = within(&state, metered(&meter, ticket, exchange)).await;
     instance.end_request();
     let error = match outcome {
         Some(Ok(())) => return if instance.is_clean() { Ended::Clean } else { Ended::Broken },

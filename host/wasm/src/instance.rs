@@ -2,8 +2,10 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -11,15 +13,20 @@ use wasmtime::{Store, UpdateDeadline, component::Accessor};
 
 use crate::{
     app::{App, INTROSPECTION_DEADLINE},
-    bindings::exports::covet::app::{app, handler},
+    bindings::{
+        covet::app::types,
+        exports::covet::app::{app, handler},
+    },
     engine::TICK,
     limits::{self, CpuExhausted, Limits, Meter},
+    snapshot::{Reset, RestoreError, Sandbox, Snapshot, Tracker},
     state::GuestState,
+    turns::{Ticket, Turns},
 };
 
 /// A started instance. It runs one request at a time.
 pub(crate) struct Instance {
-    store: Store<GuestState>,
+    sandbox: Sandbox<GuestState>,
     handler: handler::Guest,
     app: app::Guest,
     deadline: Duration,
@@ -27,8 +34,21 @@ pub(crate) struct Instance {
     seed: u32,
     /// Requests that it has served.
     pub(crate) served: u64,
-    /// Entries in the table of host resources that start-up left: mostly the standard streams.
+    /// Entries in the table of host resources that start-up left.
     resources_baseline: usize,
+    /// Whether its private memory has been given back since its last request.
+    is_trimmed: bool,
+}
+
+/// Why an instance cannot serve another request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// A task, stream, future or resource of the request is still there.
+    #[error("a handle or task of the request is left")]
+    Handles,
+    /// It cannot be put back to the snapshot.
+    #[error("it cannot be put back")]
+    Restore(#[from] RestoreError),
 }
 
 /// Why an instance did not start.
@@ -46,6 +66,9 @@ pub enum StartError {
         /// What happened.
         source: wasmtime::Error,
     },
+    /// The system refused to map the snapshot.
+    #[error("cannot map the application's snapshot")]
+    Attach(#[source] io::Error),
     /// A start-up handler failed.
     #[error("the application's start-up failed: {0}")]
     Startup(String),
@@ -60,32 +83,102 @@ pub enum StartError {
 }
 
 impl Instance {
-    /// Makes an instance and runs the application's start-up in it.
+    /// Makes an instance in the state after start-up: from the application's snapshot, or by running its start-up.
     pub(crate) async fn start(app: &App) -> Result<Self, StartError> {
+        let mut instance = Self::instantiate(app).await?;
+        match &app.snapshot {
+            Some(snapshot) => {
+                instance.sandbox.attach(snapshot).map_err(StartError::Attach)?;
+                instance.sandbox.store().data_mut().memory.adopt(snapshot.bytes());
+            }
+            None => instance.start_up().await?,
+        }
+        Ok(instance)
+    }
+
+    /// Makes an instance that nothing has been called in.
+    pub(crate) async fn instantiate(app: &App) -> Result<Self, StartError> {
         let state = GuestState::new(app.settings.clone(), app.usage.clone(), &app.limits);
         let mut store = Store::new(app.pre.engine(), state);
         fence(&mut store);
         store.data().meter.begin(app.limits.cpu_max);
         let meter = store.data().meter.clone();
-        let made = async {
-            let instance = app.pre.instantiate_async(&mut store).await?;
-            let handler = app.handler.load(&mut store, &instance)?;
-            let exports = app.app.load(&mut store, &instance)?;
-            wasmtime::Result::Ok((handler, exports))
-        };
-        let (handler, exports) = metered(&meter, made).await.map_err(StartError::Instantiate)?;
-        let deadline = app.limits.deadline;
-        // Without randomness all instances are replaced at the same age, which is no reason to fail.
-        let seed = getrandom::u32().unwrap_or_default();
-        let mut instance = Self { store, handler, app: exports, deadline, seed, served: 0, resources_baseline: 0 };
-        instance.lifecycle("startup", async |app, accessor| app.call_startup(accessor).await).await??;
-        instance.resources_baseline = instance.store.data_mut().resources();
-        Ok(instance)
+        let made = Sandbox::instantiate(store, &app.initial, app.snapshot.as_deref(), async |store| {
+            let instance = app.pre.instantiate_async(&mut *store).await?;
+            Ok((app.handler.load(&mut *store, &instance)?, app.app.load(&mut *store, &instance)?))
+        });
+        let (sandbox, (handler, exports)) =
+            metered(&meter, Ticket::default(), made).await.map_err(StartError::Instantiate)?;
+        Ok(Self {
+            sandbox,
+            handler,
+            app: exports,
+            deadline: app.limits.deadline,
+            // Without randomness all instances are replaced at the same age, which is no reason to fail.
+            seed: getrandom::u32().unwrap_or_default(),
+            served: 0,
+            resources_baseline: 0,
+            is_trimmed: false,
+        })
+    }
+
+    /// Runs the application's start-up.
+    pub(crate) async fn start_up(&mut self) -> Result<(), StartError> {
+        self.lifecycle("startup", async |app, accessor| app.call_startup(accessor).await).await??;
+        self.resources_baseline = self.sandbox.store().data_mut().resources();
+        Ok(())
+    }
+
+    /// Sends requests that no handler sees, so that what a guest makes at its first call is in the snapshot.
+    pub(crate) async fn warm_up(&mut self) -> Result<(), StartError> {
+        for _ in 0..WARM_UP_CALLS {
+            let handler = &self.handler;
+            let (limit, meter) = (self.deadline, self.sandbox.data().meter.clone());
+            let run = self.sandbox.store().run_concurrent(async |accessor| {
+                handler.call_handle(accessor, warm_up_request()).await?;
+                poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+                wasmtime::Result::Ok(())
+            });
+            match tokio::time::timeout(limit, metered(&meter, Ticket::default(), run)).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(source)) | Err(source)) => return Err(StartError::Trap { step: "warm-up", source }),
+                Err(_) => return Err(StartError::Slow { step: "warm-up", limit }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the instance's memory for other instances to begin with. None if it holds something that is not in memory:
+    /// handles cannot be copied.
+    pub(crate) fn snapshot(&mut self, tracker: &Tracker) -> Option<io::Result<Snapshot>> {
+        let is_bare = self.resources_baseline == 0 && self.is_clean();
+        is_bare.then(|| self.sandbox.take_snapshot(tracker))
+    }
+
+    /// Puts the instance back to the snapshot that it began with.
+    pub(crate) fn reset(&mut self) -> Result<Reset, Unfit> {
+        if !self.is_clean() {
+            return Err(Unfit::Handles);
+        }
+        Ok(self.sandbox.restore()?)
+    }
+
+    /// Gives the private memory of an instance that has been put back to the system; its next request pays for it.
+    pub(crate) fn trim(&mut self) -> Result<(), Unfit> {
+        if !std::mem::replace(&mut self.is_trimmed, true) {
+            self.sandbox.trim()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the memory is that of the snapshot, byte by byte. For audits and tests.
+    pub(crate) fn is_restored(&mut self) -> bool {
+        self.sandbox.is_restored()
     }
 
     /// Runs the application's shutdown handlers; errors are for the log, since there is nobody left to act on them.
     pub(crate) async fn shutdown(mut self) -> Result<(), StartError> {
-        self.store.data_mut().meter.begin(Duration::MAX);
+        self.sandbox.store().data_mut().meter.begin(Duration::MAX);
         self.lifecycle("shutdown", async |app, accessor| app.call_shutdown(accessor).await).await?
     }
 
@@ -111,14 +204,14 @@ impl Instance {
         step: &'static str,
         call: impl AsyncFnOnce(&app::Guest, &Accessor<GuestState>) -> wasmtime::Result<R>,
     ) -> Result<R, StartError> {
-        let (exports, limit, meter) = (&self.app, self.deadline, self.store.data().meter.clone());
-        let run = self.store.run_concurrent(async |accessor| {
+        let (exports, limit, meter) = (&self.app, self.deadline, self.sandbox.data().meter.clone());
+        let run = self.sandbox.store().run_concurrent(async |accessor| {
             let result = call(exports, accessor).await?;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
             wasmtime::Result::Ok(result)
         });
-        let result = tokio::time::timeout(limit, metered(&meter, run)).await;
-        self.store.data_mut().end_request();
+        let result = tokio::time::timeout(limit, metered(&meter, Ticket::default(), run)).await;
+        self.sandbox.store().data_mut().end_request();
         match result {
             Ok(Ok(Ok(result))) => Ok(result),
             Ok(Ok(Err(source)) | Err(source)) => Err(StartError::Trap { step, source }),
@@ -129,42 +222,42 @@ impl Instance {
     /// Starts the accounts of a request.
     pub(crate) fn begin_request(&mut self, limits: &Limits) {
         self.served += 1;
-        let state = self.store.data_mut();
+        self.is_trimmed = false;
+        let state = self.sandbox.store().data_mut();
         state.begin_request(limits);
         state.usage.requests.fetch_add(1, Relaxed);
     }
 
     /// Ends them.
     pub(crate) fn end_request(&mut self) {
-        self.store.data_mut().end_request();
+        self.sandbox.store().data_mut().end_request();
     }
 
     /// The store and the export that handles requests.
     pub(crate) fn parts(&mut self) -> (&mut Store<GuestState>, &handler::Guest) {
-        (&mut self.store, &self.handler)
+        (self.sandbox.store(), &self.handler)
     }
 
-    /// Whether the last request left nothing behind: no task, stream, future or resource. The standard streams that a
-    /// first `print` opens are two entries that stay.
+    /// Whether the last request left nothing behind: no task, stream, future or resource.
     pub(crate) fn is_clean(&mut self) -> bool {
-        const STANDARD_STREAMS: usize = 2;
-        self.store.concurrent_state_table_size() == 0
-            && self.store.data_mut().resources() <= self.resources_baseline + STANDARD_STREAMS
+        let baseline = self.resources_baseline;
+        let store = self.sandbox.store();
+        store.concurrent_state_table_size() == 0 && store.data_mut().resources() == baseline
     }
 
     /// Processor time of the current request.
     pub(crate) fn meter(&self) -> Arc<Meter> {
-        self.store.data().meter.clone()
+        self.sandbox.data().meter.clone()
     }
 
     /// Whether the current request asked for more memory than its limit.
     pub(crate) fn memory_refused(&self) -> bool {
-        self.store.data().memory.refused
+        self.sandbox.data().memory.refused
     }
 
     /// Bytes of linear memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.store.data().memory.used()
+        self.sandbox.data().memory.used()
     }
 
     /// A number within a quarter of `around`, always the same for this instance.
@@ -175,9 +268,29 @@ impl Instance {
 
     /// The application's name.
     pub(crate) fn name(&self) -> &str {
-        &self.store.data().settings.name
+        &self.sandbox.data().settings.name
     }
 }
+
+/// With fewer, code of the guest that runs for the first time makes every request dearer; more gain nothing.
+const WARM_UP_CALLS: usize = 3;
+
+fn warm_up_request() -> types::Request {
+    let fields = [("host", "localhost"), ("user-agent", "covet-host"), ("accept", "*/*"), ("accept-encoding", "gzip")];
+    types::Request {
+        route: NO_ROUTE,
+        method: "GET".into(),
+        origin: "http://localhost".into(),
+        target: "/".into(),
+        params: Vec::new(),
+        headers: fields.map(|(name, value)| (name.into(), value.into())).into(),
+        peer: "127.0.0.1:1".into(),
+        body: types::Body::Empty,
+    }
+}
+
+/// See `request.route` in `wit/types.wit`.
+const NO_ROUTE: u32 = u32::MAX;
 
 /// Everything that keeps a guest within its bounds while it runs.
 fn fence(store: &mut Store<GuestState>) {
@@ -193,13 +306,23 @@ fn fence(store: &mut Store<GuestState>) {
             // requests run in other, colder instances.
             return Ok(UpdateDeadline::Continue(1));
         }
-        // tokio's own yield goes behind the I/O driver; wasmtime's plain yield lets one guest starve it (p99 291 ms).
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        // Ends the poll; `metered` makes the guest wait for its next turn.
+        Ok(UpdateDeadline::Yield(1))
     });
 }
 
-/// Charges every poll of a future that runs guest code to its meter.
-pub(crate) async fn metered<F: Future>(meter: &Meter, run: F) -> F::Output {
+/// Runs a future that runs guest code: waits for its turn before each poll, and charges it to its meter.
+pub(crate) async fn metered<F: Future>(meter: &Meter, ticket: Ticket, run: F) -> F::Output {
+    let turns = Turns::here();
     let mut run = pin!(run);
-    poll_fn(|context| meter.slice(|| run.as_mut().poll(context))).await
+    poll_fn(|context| {
+        let Some(turns) = &turns else { return meter.slice(|| run.as_mut().poll(context)).0 };
+        if !turns.may_run(meter.tenant, &ticket, context) {
+            return Poll::Pending;
+        }
+        let (output, time) = meter.slice(|| run.as_mut().poll(context));
+        turns.charge(meter.tenant, &ticket, time);
+        output
+    })
+    .await
 }

@@ -4,8 +4,8 @@
 //! [`ArtifactCache`] compiles it or finds it compiled, [`App`] links it, starts it once and asks for its routes.
 //!
 //! The path of a request: [`Pool::call`] leases an [instance](instance), `call` runs the guest's `handle` in it,
-//! `request` feeds it the body as it reads, `response` takes what it writes, and `pool` decides what becomes of the
-//! instance. `limits` holds it to memory and processor time meanwhile, `interfaces` is what it may import.
+//! `request` feeds it the body as it reads, `response` takes what it writes, `pool` decides what becomes of the instance,
+//! and [`snapshot`] puts it back to the state after start-up. `limits` holds it to memory and processor time meanwhile, `interfaces` is what it may import.
 #![deny(unsafe_code)]
 
 mod app;
@@ -18,10 +18,13 @@ mod instance;
 mod interfaces;
 mod limits;
 mod log_sink;
+mod metrics;
 mod pool;
 mod request;
 mod response;
+mod snapshot;
 mod state;
+mod turns;
 
 pub use app::{App, Description, LoadError, Route};
 pub use artifact::{Artifact, ArtifactCache, ArtifactError};
@@ -30,7 +33,9 @@ pub use chain::Chain;
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use instance::StartError;
 pub use limits::Limits;
+pub use metrics::{Discard, PoolMetrics};
 pub use pool::{Isolation, Pool, PoolOptions};
 pub use request::{BodyFault, BodySource, Request, RequestBody};
 pub use response::{BodyCut, BodyStream, Frame, Headers, Response, ResponseBody};
+pub use snapshot::ResetMethod;
 pub use state::{Settings, Usage};

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
+
+use crate::{engine::TICK, turns::Tenant};
 
 /// The limits of one application.
 #[derive(Clone, Debug)]
@@ -65,6 +68,13 @@ impl MemoryLimiter {
         Self { limit, used: 0, refused: false, total }
     }
 
+    /// Takes over memory that the instance was given beyond what it asked for: a snapshot's.
+    pub(crate) fn adopt(&mut self, used: usize) {
+        self.total.fetch_sub(self.used, Relaxed);
+        self.total.fetch_add(used, Relaxed);
+        self.used = used;
+    }
+
     /// Bytes of linear memory that the store holds now.
     pub(crate) fn used(&self) -> usize {
         self.used
@@ -96,14 +106,18 @@ impl Drop for MemoryLimiter {
 
 /// Processor time of the request that an instance is running.
 ///
-/// Time is charged slice by slice: a slice is one poll of the guest's future by the event loop, and
-/// a busy guest ends its slice at the next epoch tick. The clock is the monotonic one, since reading the thread's own
-/// clock costs a system call per slice; on an overcommitted machine a slice can therefore be charged too much.
+/// Time is charged slice by slice: a slice is one poll of the guest's future by the event loop, and a busy guest ends its
+/// slice at the next epoch tick. Reading the thread's own clock is a system call, so a slice that is over before a tick is
+/// charged by the monotonic clock, and only from its first tick on a longer one is charged by the thread's. A machine or a
+/// process that stands still is therefore charged to nobody.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    pub(crate) tenant: Tenant,
     base: Instant,
     spent_ns: AtomicU64,
     slice_began_ns: AtomicU64,
+    /// The thread's clock at the first tick of the slice; 0 before it.
+    slice_cpu_ns: AtomicU64,
     limit_ns: AtomicU64,
 }
 
@@ -115,11 +129,13 @@ pub(crate) struct CpuExhausted {
 }
 
 impl Meter {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tenant: Tenant) -> Self {
         Self {
+            tenant,
             base: Instant::now(),
             spent_ns: AtomicU64::new(0),
             slice_began_ns: AtomicU64::new(0),
+            slice_cpu_ns: AtomicU64::new(0),
             limit_ns: AtomicU64::new(u64::MAX),
         }
     }
@@ -127,26 +143,41 @@ impl Meter {
     /// Starts the account of a new request.
     pub(crate) fn begin(&self, limit: Duration) {
         self.spent_ns.store(0, Relaxed);
-        self.limit_ns.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.limit_ns.store(nanoseconds(limit), Relaxed);
     }
 
-    /// Runs one slice and charges it.
-    pub(crate) fn slice<R>(&self, run: impl FnOnce() -> R) -> R {
-        let began = self.now_ns();
-        self.slice_began_ns.store(began, Relaxed);
+    /// Runs one slice and charges it. Returns what it took beside its result.
+    pub(crate) fn slice<R>(&self, run: impl FnOnce() -> R) -> (R, Duration) {
+        self.slice_began_ns.store(self.now_ns(), Relaxed);
+        self.slice_cpu_ns.store(0, Relaxed);
         let result = run();
-        self.spent_ns.fetch_add(self.now_ns().saturating_sub(began), Relaxed);
-        result
+        let time = self.running();
+        self.spent_ns.fetch_add(nanoseconds(time), Relaxed);
+        (result, time)
     }
 
     /// Called by the guest's epoch check, in the middle of a slice. Returns how long the slice has lasted.
     pub(crate) fn check(&self) -> Result<Duration, CpuExhausted> {
-        let running = self.now_ns().saturating_sub(self.slice_began_ns.load(Relaxed));
+        if self.slice_cpu_ns.load(Relaxed) == 0 {
+            self.slice_cpu_ns.store(thread_cpu_ns(), Relaxed);
+        }
+        let running = self.running();
         let limit = self.limit_ns.load(Relaxed);
-        if self.spent_ns.load(Relaxed).saturating_add(running) > limit {
+        if self.spent_ns.load(Relaxed).saturating_add(nanoseconds(running)) > limit {
             return Err(CpuExhausted { limit: Duration::from_nanos(limit) });
         }
-        Ok(Duration::from_nanos(running))
+        Ok(running)
+    }
+
+    /// How long the slice has lasted.
+    fn running(&self) -> Duration {
+        let wall = self.now_ns().saturating_sub(self.slice_began_ns.load(Relaxed));
+        let since = match self.slice_cpu_ns.load(Relaxed) {
+            0 => wall.min(nanoseconds(UNTICKED_MAX)),
+            // Up to the first tick the guest ran for a tick at most, however long that took.
+            first => wall.min(nanoseconds(TICK) + thread_cpu_ns().saturating_sub(first)),
+        };
+        Duration::from_nanos(since)
     }
 
     /// What the current request has been charged so far.
@@ -155,8 +186,22 @@ impl Meter {
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.base.elapsed())
     }
+}
+
+/// A slice in which no tick fell can only have been longer if the machine stood still, or in a copy by the host, which is
+/// bounded too.
+const UNTICKED_MAX: Duration = Duration::from_millis(20);
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Processor time of this thread.
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -176,17 +221,36 @@ mod tests {
         assert_eq!(total.load(Relaxed), 0);
     }
 
+    fn spin(time: Duration) {
+        let began = thread_cpu_ns();
+        while thread_cpu_ns() - began < nanoseconds(time) {}
+    }
+
     #[test]
     fn a_slice_is_charged_and_the_limit_is_seen_in_the_middle_of_one() {
-        let meter = Meter::new();
+        let meter = Meter::new(Tenant(0));
         meter.begin(Duration::from_millis(2));
         meter.slice(|| {
+            spin(TICK);
             assert!(meter.check().is_ok());
-            std::thread::sleep(Duration::from_millis(3));
+            spin(2 * TICK);
             assert!(meter.check().is_err());
         });
-        assert!(meter.spent() >= Duration::from_millis(3));
+        assert!(meter.spent() >= 3 * TICK);
         meter.begin(Duration::from_millis(2));
         assert_eq!(meter.spent(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_thread_that_stands_still_is_charged_nothing_for_it() {
+        let meter = Meter::new(Tenant(0));
+        meter.begin(Duration::from_secs(1));
+        meter.slice(|| {
+            std::thread::sleep(Duration::from_millis(30));
+            meter.check().unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+            meter.check().unwrap();
+        });
+        assert!(meter.spent() < Duration::from_millis(10), "{:?}", meter.spent());
     }
 }

@@ -1,16 +1,17 @@
 //! The instances of one application on one thread: who gets one, how many there are, and what becomes of a used one.
 //!
 //! A request leases an instance; the lease ends when the response's body has ended and nothing of the request is left.
-//! Making and dropping instances (0.5 and 0.2 ms for a Python application) is done by a housekeeper between requests.
+//! Then the instance is put back to the application's snapshot (`fresh`), or kept as it is (`reuse`), or discarded. Making
+//! and dropping instances is done by a housekeeper between requests, which also gives back memory that nobody needs.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -23,14 +24,16 @@ use crate::{
     call::{self, CallError, Ended, Reply},
     chain::Chain,
     instance::{Instance, StartError},
+    metrics::Discard,
     request::Request,
     response::{Response, ResponseBody},
+    turns::{Ticket, Turns},
 };
 
 /// What of earlier requests a request can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// Nothing: each request starts from the state after start-up, in an instance of its own.
+    /// Nothing: each request starts from the state after start-up.
     Fresh,
     /// What the instance's earlier requests left; one request at a time.
     Reuse,
@@ -43,7 +46,7 @@ pub struct PoolOptions {
     pub isolation: Isolation,
     /// Instances that serve requests at the same time.
     pub live_max: usize,
-    /// Instances kept ready in `fresh`.
+    /// Instances kept ready when there is little to do, and where instances cannot be put back, always.
     pub stock: usize,
     /// Requests that wait for an instance; one more is refused.
     pub queue_max: usize,
@@ -51,6 +54,8 @@ pub struct PoolOptions {
     pub queue_wait: Duration,
     /// Requests after which a reused instance is replaced, give or take a quarter, so that not all are replaced at once.
     pub requests_max: u64,
+    /// Every so many-th instance that was put back is compared with the snapshot byte by byte; 0 for none.
+    pub audit_every: u64,
 }
 
 impl Default for PoolOptions {
@@ -62,20 +67,16 @@ impl Default for PoolOptions {
             queue_max: 256,
             queue_wait: Duration::from_secs(5),
             requests_max: 10_000,
+            audit_every: 0,
         }
-    }
-}
-
-impl PoolOptions {
-    /// The instances that a pool of this size can hold at any one moment.
-    pub fn slots(&self) -> usize {
-        // One more is being made by the housekeeper while a request takes the last of the stock.
-        self.live_max + self.stock.max(1) + DISCARDED_MAX + 1
     }
 }
 
 /// Polls after which a call whose response is complete is mostly over.
 const POLLS_TO_END: usize = 2;
+
+/// Instances that were not needed for so long lose their private memory, and beyond the stock they are dropped.
+const SHRINK_EVERY: Duration = Duration::from_secs(10);
 
 /// Used instances that wait to be dropped; beyond it they are dropped at once.
 const DISCARDED_MAX: usize = 8;
@@ -89,8 +90,11 @@ pub struct Pool {
     /// Instances that nobody uses, the last one hot: in `fresh` started and never used, in `reuse` perhaps used.
     ready: RefCell<Vec<Instance>>,
     discarded: RefCell<Vec<Instance>>,
+    /// The fewest instances that were in `ready` since the last look: so many were not needed.
+    idle_min: Cell<usize>,
     /// Tells the housekeeper that one of the two lists has changed.
     changed: Notify,
+    turns: Rc<Turns>,
     housekeeper: RefCell<Option<JoinHandle<()>>>,
 }
 
@@ -104,7 +108,9 @@ impl Pool {
             waiting: Cell::new(0),
             ready: RefCell::default(),
             discarded: RefCell::default(),
+            idle_min: Cell::new(0),
             changed: Notify::new(),
+            turns: Turns::start(),
             housekeeper: RefCell::default(),
         });
         let housekeeper = spawn_local(keep_house(pool.clone()));
@@ -124,11 +130,13 @@ impl Pool {
     /// # Errors
     /// See [`CallError`].
     pub async fn call(self: &Rc<Self>, request: Request) -> Result<Response, CallError> {
+        // First the turn and then the instance: whoever waits holds none, so that the next one finds a hot one.
+        let ticket = self.take_turn().await?;
         let lease = self.acquire().await?;
         let reply = Rc::new(Reply::default());
         let mut call: Pin<Box<dyn Future<Output = ()>>> = {
             let reply = reply.clone();
-            Box::pin(lease.run(request, reply))
+            Box::pin(lease.run(request, reply, ticket))
         };
         let mut over = false;
         let answer = poll_fn(|context| {
@@ -158,6 +166,19 @@ impl Pool {
         answer
     }
 
+    /// Waits until a guest of this application may run on this thread.
+    async fn take_turn(&self) -> Result<Ticket, CallError> {
+        let ticket = Ticket::default();
+        {
+            let mut wait = pin!(self.turns.wait(self.app.usage.tenant, &ticket));
+            if poll_fn(|context| Poll::Ready(wait.as_mut().poll(context).is_pending())).await {
+                let _place = self.take_place()?;
+                tokio::time::timeout(self.options.queue_wait, wait).await.map_err(|_| CallError::Overloaded)?;
+            }
+        }
+        Ok(ticket)
+    }
+
     /// Waits for a place, and takes an instance for it.
     async fn acquire(self: &Rc<Self>) -> Result<Lease, CallError> {
         let permit = match self.permits.clone().try_acquire_owned() {
@@ -169,18 +190,25 @@ impl Pool {
             Some(instance) => instance,
             None => Instance::start(&self.app).await.map_err(|error| CallError::Instantiate(error.into()))?,
         };
-        if self.options.isolation == Isolation::Fresh {
+        let left = self.ready.borrow().len();
+        self.idle_min.set(self.idle_min.get().min(left));
+        if left < self.ready_target() {
             self.changed.notify_one();
         }
         self.app.usage.in_flight.fetch_add(1, Relaxed);
         Ok(Lease { instance: Some(instance), pool: self.clone(), _permit: permit })
     }
 
-    async fn queue(&self) -> Result<OwnedSemaphorePermit, CallError> {
+    /// A place among the requests that wait.
+    fn take_place(&self) -> Result<Place<'_>, CallError> {
         if self.waiting.get() >= self.options.queue_max {
             return Err(CallError::Overloaded);
         }
-        let _place = Place::take(&self.waiting);
+        Ok(Place::take(&self.waiting))
+    }
+
+    async fn queue(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        let _place = self.take_place()?;
         match tokio::time::timeout(self.options.queue_wait, self.permits.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(CallError::Overloaded),
@@ -188,15 +216,52 @@ impl Pool {
     }
 
     /// Decides what becomes of an instance after a request.
-    fn release(&self, instance: Instance, ended: Ended) {
-        let again =
-            self.options.isolation == Isolation::Reuse && matches!(ended, Ended::Clean) && self.is_fit(&instance);
-        if again {
-            self.ready.borrow_mut().push(instance);
-        } else if self.discarded.borrow().len() < DISCARDED_MAX {
-            self.discarded.borrow_mut().push(instance);
-            self.changed.notify_one();
+    fn release(&self, mut instance: Instance, ended: Ended) {
+        match self.make_fit(&mut instance, ended) {
+            // The last one in is the first one out: it is in the processor's caches.
+            Ok(()) => self.ready.borrow_mut().push(instance),
+            Err(cause) => self.discard(instance, cause),
         }
+    }
+
+    /// Makes a used instance ready for another request, if it can be.
+    fn make_fit(&self, instance: &mut Instance, ended: Ended) -> Result<(), Discard> {
+        if matches!(ended, Ended::Broken) {
+            return Err(Discard::Broken);
+        }
+        match self.options.isolation {
+            Isolation::Fresh if self.app.snapshot.is_none() => Err(Discard::Used),
+            Isolation::Fresh => {
+                let reset = instance.reset().map_err(|unfit| {
+                    tracing::debug!(app = self.app.name(), error = %Chain(&unfit), "an instance cannot be put back");
+                    Discard::from(unfit)
+                })?;
+                self.app.usage.pool.count_reset(reset);
+                self.audit(instance)
+            }
+            Isolation::Reuse if !instance.is_clean() => Err(Discard::Handles),
+            Isolation::Reuse if !self.is_fit(instance) => Err(Discard::Used),
+            Isolation::Reuse => Ok(()),
+        }
+    }
+
+    /// Looks at the whole memory of every so many-th instance that was put back.
+    fn audit(&self, instance: &mut Instance) -> Result<(), Discard> {
+        let is_due =
+            self.options.audit_every > 0 && self.app.usage.pool.resets().is_multiple_of(self.options.audit_every);
+        if is_due && !instance.is_restored() {
+            tracing::error!(app = self.app.name(), "an instance that was put back differs from the snapshot");
+            return Err(Discard::System);
+        }
+        Ok(())
+    }
+
+    fn discard(&self, instance: Instance, cause: Discard) {
+        self.app.usage.pool.count_discard(cause);
+        if self.discarded.borrow().len() < DISCARDED_MAX {
+            self.discarded.borrow_mut().push(instance);
+        }
+        self.changed.notify_one();
     }
 
     /// Whether a used instance may serve another request: young enough, and not grown to most of its memory, since
@@ -209,10 +274,36 @@ impl Pool {
     /// How many instances are to be ready.
     fn ready_target(&self) -> usize {
         match self.options.isolation {
-            Isolation::Fresh => self.options.stock,
+            // Each request uses one up.
+            Isolation::Fresh if self.app.snapshot.is_none() => self.options.stock,
             // The first request finds one; more are made as they are needed, and kept.
-            Isolation::Reuse => usize::from(self.permits.available_permits() == self.options.live_max),
+            Isolation::Fresh | Isolation::Reuse => {
+                usize::from(self.permits.available_permits() == self.options.live_max)
+            }
         }
+    }
+
+    /// Takes memory from instances that no request has needed since the last time. They are the first in the list.
+    fn shrink(&self) {
+        let mut ready = self.ready.borrow_mut();
+        let unused = self.idle_min.replace(ready.len()).min(ready.len());
+        // A used one is as good as gone for `reuse`, which promises no more than that it may find its state.
+        let surplus = unused.saturating_sub(self.options.stock.max(1));
+        let dropped: Vec<Instance> = ready.drain(..surplus).collect();
+        for _ in &dropped {
+            self.app.usage.pool.count_discard(Discard::Idle);
+        }
+        if self.options.isolation == Isolation::Fresh && self.app.snapshot.is_some() {
+            let mut idle = unused - surplus;
+            ready.retain_mut(|instance| {
+                if idle == 0 {
+                    return true;
+                }
+                idle -= 1;
+                instance.trim().is_ok()
+            });
+        }
+        self.idle_min.set(ready.len());
     }
 
     /// Runs shutdown handlers when the host drains: in each kept instance in `reuse`; in `fresh` in one instance, on the
@@ -246,8 +337,14 @@ impl Pool {
 /// Drops what was used and fills the stock, one instance per turn of the event loop, and only while no request waits.
 /// It keeps the pool alive until [`Pool::shutdown`] ends it, or the runtime does.
 async fn keep_house(pool: Rc<Pool>) {
+    let mut next_shrink = Instant::now() + SHRINK_EVERY;
     loop {
-        pool.changed.notified().await;
+        // While nobody needs anything there is nothing to take back either, so an idle host does not wake up for it twice.
+        let _ = tokio::time::timeout_at(next_shrink.into(), pool.changed.notified()).await;
+        if next_shrink <= Instant::now() {
+            next_shrink = Instant::now() + SHRINK_EVERY;
+            pool.shrink();
+        }
         loop {
             let discarded = pool.discarded.borrow_mut().pop();
             if let Some(instance) = discarded {
@@ -278,9 +375,9 @@ struct Lease {
 
 impl Lease {
     /// Runs a request to its end and gives the instance back. If the future is dropped before, the instance goes too.
-    async fn run(mut self, request: Request, reply: Rc<Reply>) {
+    async fn run(mut self, request: Request, reply: Rc<Reply>, ticket: Ticket) {
         if let Some(instance) = &mut self.instance {
-            let ended = call::run(instance, request, self.pool.app.limits(), &reply).await;
+            let ended = call::run(instance, request, self.pool.app.limits(), &reply, ticket).await;
             if let Some(instance) = self.instance.take() {
                 self.pool.release(instance, ended);
             }

@@ -2,18 +2,20 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostMonotonicClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::{
     limits::{self, Limits, MemoryLimiter, Meter},
     log_sink::{LineStream, LogSink},
+    metrics::PoolMetrics,
+    turns::Tenant,
 };
 
 /// What the operator gave to an application: its name in logs and its variables.
@@ -26,12 +28,29 @@ pub struct Settings {
 }
 
 /// Counters of one application over all its instances and threads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Usage {
+    /// Who pays. Each application is a tenant of its own.
+    pub(crate) tenant: Tenant,
     pub(crate) in_flight: AtomicU32,
     pub(crate) requests: AtomicU64,
     pub(crate) memory_bytes: Arc<AtomicUsize>,
     pub(crate) cpu_ns: AtomicU64,
+    pub(crate) pool: PoolMetrics,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            tenant: Tenant(NEXT.fetch_add(1, Relaxed)),
+            in_flight: AtomicU32::default(),
+            requests: AtomicU64::default(),
+            memory_bytes: Arc::default(),
+            cpu_ns: AtomicU64::default(),
+            pool: PoolMetrics::default(),
+        }
+    }
 }
 
 impl Usage {
@@ -48,6 +67,11 @@ impl Usage {
     /// Bytes of linear memory of all live instances.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes.load(Relaxed)
+    }
+
+    /// What became of the instances.
+    pub fn pool(&self) -> &PoolMetrics {
+        &self.pool
     }
 
     /// Processor time of the guests.
@@ -74,11 +98,12 @@ impl GuestState {
         let streams = [LineStream::stdout(log.clone()), LineStream::stderr(log.clone())];
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::RESOURCES_MAX);
+        usage.pool.count_start();
         Self {
             wasi: denied_wasi(&settings, &streams),
             table,
             memory: MemoryLimiter::new(limits.memory_bytes_max, usage.memory_bytes.clone()),
-            meter: Arc::new(Meter::new()),
+            meter: Arc::new(Meter::new(usage.tenant)),
             log,
             settings,
             usage,
@@ -108,6 +133,12 @@ impl GuestState {
     }
 }
 
+impl Drop for GuestState {
+    fn drop(&mut self) {
+        self.usage.pool.count_end();
+    }
+}
+
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
@@ -121,9 +152,25 @@ fn denied_wasi(settings: &Settings, [stdout, stderr]: &[LineStream; 2]) -> WasiC
         .envs(&settings.variables)
         .stdout(stdout.clone())
         .stderr(stderr.clone())
+        .monotonic_clock(ProcessClock)
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .max_random_size(limits::RANDOM_BYTES_MAX)
         .build()
+}
+
+/// The monotonic clock of all instances: a time that an application took at start-up and that is in its snapshot must not
+/// lie in the future of an instance that was made later.
+struct ProcessClock;
+
+impl HostMonotonicClock for ProcessClock {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }

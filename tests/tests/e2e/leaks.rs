@@ -298,7 +298,7 @@ async fn load(layers: &[&str]) -> (Engine, Arc<App>) {
         [only] => only.clone(),
         layers => compose(layers).expect("the layers fit"),
     };
-    let engine = Engine::new(&EngineOptions { instances_max: 32 }).expect("an engine");
+    let engine = Engine::new(&EngineOptions::default()).expect("an engine");
     let cache = ArtifactCache::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("leaks"));
     let artifact = cache.compile(&engine, &wasm).expect("it compiles");
     let app = App::load(&engine, &artifact, Settings::default(), Limits::default()).await.expect("it loads");
