@@ -7,12 +7,15 @@
 #   make bench        measure against FastAPI + uvicorn (about 5 minutes)
 #   make bench-all    the same beside `wasmtime serve` (builds it, about 10 minutes once)
 #   make bench-net    measure the network layer alone
+#   make bench-start  measure cold starts, and what idle instances and applications cost in memory
+#   make bench-neighbours  measure how much busy requests delay another application
 #   make clean        remove what was built here (the caches in ~/.cache/covet* stay)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net clean
+.PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net \
+	bench-start bench-neighbours clean
 
 VENV := .venv
 LISTEN ?= 127.0.0.1:8000
@@ -115,6 +118,14 @@ target/bench-wasi-http.wasm: benches/wasi-http/app.py $(VENV)/.user
 	cp $< target/bench-wasi-http/app.py
 	$(VENV)/bin/componentize-py -d benches/wasi-http/wit -w wasi:http/service@0.3.0 componentize \
 		-p target/bench-wasi-http app -o $@
+
+# With the host, so that the dependencies are not built once more with fewer features.
+bench-neighbours: guests
+	cargo bench --package covet-host --package covet-wasm --bench neighbours -- $(abspath target/guests/python/probe.wasm)
+
+bench-start: guests
+	cargo build --release --package covet-host
+	$(VENV)/bin/python benches/start.py --host $(HOST_RELEASE) --component target/guests/python/probe.wasm $(BENCH_FLAGS)
 
 bench-net:
 	@scripts/need.sh cargo cc wrk

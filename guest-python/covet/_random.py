@@ -6,9 +6,10 @@ system gives needs nothing: `os.urandom`, `secrets`, `random.SystemRandom`, `uui
 time.
 
 How it works. `restart` is called before each copy is taken. It marks the generators whose seed nobody chose, and a marked
-one takes a new seed from the system when it is used for the first time. One that was seeded with a value, or got its state
-from `setstate`, goes on as its author asked. The class of the standard library is changed in its place: what was imported
-or derived from it earlier stays right, and a `SystemRandom` is still a `Random`.
+one takes a new seed from the system when it is used for the first time. One that was seeded with a value goes on as its
+author asked, and so does one that got its state from `setstate`, unless that is the state of one that nobody seeded. The
+class of the standard library is changed in its place: what was imported or derived from it earlier stays right, and a
+`SystemRandom` is still a `Random`.
 """
 
 import random
@@ -117,14 +118,24 @@ def _seed(self: Any, a: Any = None, version: int = 2) -> None:
 def _getstate(self: Any) -> tuple[Any, ...]:
     if self._stale:
         _refresh(self)
-    return _original_getstate(self)
+    state = _original_getstate(self)
+    return _Unchosen(state) if id(self) in _unseeded else state
 
 
 @wraps(random.Random.setstate)
 def _setstate(self: Any, state: tuple[Any, ...]) -> None:
     _original_setstate(self, state)
     _settle(self)
-    _unseeded.pop(id(self), None)
+    if isinstance(state, _Unchosen):
+        _unseeded[id(self)] = self
+    else:
+        _unseeded.pop(id(self), None)
+
+
+class _Unchosen(tuple[Any, ...]):
+    """The state of a generator that nobody seeded: who takes it over, by `setstate`, a copy or a pickle, did not either."""
+
+    __slots__ = ()
 
 
 def _settle(generator: random.Random) -> None:

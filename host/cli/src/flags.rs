@@ -74,7 +74,8 @@ pub(crate) struct RunFlags {
     #[arg(long, env = "COVET_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// What of earlier requests a request can see: nothing, or what its instance's earlier requests left.
+    /// What of other requests a request can see: nothing; what its instance's earlier requests left; or what all requests
+    /// of its instance do, while they run too.
     #[arg(long, env = "COVET_ISOLATION", value_name = "MODE", default_value = "fresh")]
     pub(crate) isolation: IsolationMode,
 
@@ -109,6 +110,10 @@ pub(crate) struct RunFlags {
     /// Instances that serve requests at the same time, over all threads.
     #[arg(long, env = "COVET_INSTANCES", value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(crate) instances: u32,
+
+    /// Requests that one instance serves at the same time in `shared` isolation.
+    #[arg(long, env = "COVET_MAX_CONCURRENCY", value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10000))]
+    pub(crate) max_concurrency: u32,
 
     /// Instances that each thread keeps when there is nothing to do.
     #[arg(long, env = "COVET_STOCK", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(0..=1024))]
@@ -169,6 +174,8 @@ pub(crate) enum IsolationMode {
     Fresh,
     /// Instances serve one request after the other and keep their state.
     Reuse,
+    /// Instances serve many requests at the same time, which share their state.
+    Shared,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

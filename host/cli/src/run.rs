@@ -92,6 +92,7 @@ fn options(flags: &RunFlags) -> Options {
     let isolation = match flags.isolation {
         IsolationMode::Fresh => Isolation::Fresh,
         IsolationMode::Reuse => Isolation::Reuse,
+        IsolationMode::Shared => Isolation::Shared,
     };
     let mut net = covet_net::Config::default();
     net.io = flags.io;
@@ -109,6 +110,7 @@ fn options(flags: &RunFlags) -> Options {
         body_bytes_max: flags.max_body.as_u64(),
         pool: PoolOptions {
             stock: flags.stock as usize,
+            concurrency_max: flags.max_concurrency as usize,
             queue_max: flags.queue as usize,
             queue_wait: flags.queue_timeout,
             requests_max: flags.max_requests,

@@ -78,7 +78,9 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BadResponse(_) | Self::Call(CallError::Trap { .. } | CallError::Body(_)) => StatusCode::BAD_GATEWAY,
+            Self::BadResponse(_) | Self::Call(CallError::Trap { .. } | CallError::Lost | CallError::Body(_)) => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::Call(CallError::Overloaded | CallError::Instantiate(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Call(CallError::Deadline(_) | CallError::Cpu(_)) => StatusCode::GATEWAY_TIMEOUT,
         }

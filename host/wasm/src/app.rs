@@ -169,6 +169,12 @@ impl App {
             Some(snapshot) => {
                 self.snapshot = Some(Arc::new(snapshot.map_err(LoadError::System)?));
                 self.reset = Ok(tracker.method());
+                // Code that runs in the instantiation itself may make an instance that the snapshot does not fit.
+                if let Err(error) = Instance::start(self).await {
+                    tracing::warn!(app = self.name(), error = %Chain(&error), "instances cannot begin with a snapshot");
+                    self.snapshot = None;
+                    self.reset = Err(vec![format!("its instances cannot begin with a snapshot: {}", Chain(&error))]);
+                }
             }
             None => self.reset = Err(vec!["its start-up leaves handles or tasks open, which cannot be copied".into()]),
         }

@@ -8,16 +8,20 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
+use wasmtime::component::Accessor;
+
 use crate::{
+    bindings::exports::covet::app::handler,
     chain::Chain,
     instance::{Instance, metered},
     limits::{CpuExhausted, Limits},
     request::{self, BodyFault, Request},
     response::{self, Response},
+    state::GuestState,
     turns::Ticket,
 };
 
@@ -45,6 +49,9 @@ pub enum CallError {
         /// Whether the memory limit was hit before.
         memory_refused: bool,
     },
+    /// In `shared` isolation: another request ended the instance.
+    #[error("the instance was lost to another request in it")]
+    Lost,
     /// No new instance could be made for the request.
     #[error("no instance could be started")]
     Instantiate(#[source] wasmtime::Error),
@@ -58,16 +65,33 @@ struct Shared {
     base: Instant,
     patience: Duration,
     deadline_ns: AtomicU64,
-    fault: Mutex<Option<BodyFault>>,
+    at_fault: AtFault,
+    fault: Mutex<Fault>,
+}
+
+/// What becomes of a call whose request's body will not come to its end. The guest must not take it for a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtFault {
+    /// The instance traps: it has no other call.
+    Trap,
+    /// The guest's read never returns, and the call is given up.
+    Abandon,
+}
+
+#[derive(Default)]
+struct Fault {
+    what: Option<BodyFault>,
+    waker: Option<Waker>,
 }
 
 impl CallState {
-    pub(crate) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration, at_fault: AtFault) -> Self {
         let shared = Shared {
             base: Instant::now(),
             patience,
             deadline_ns: AtomicU64::new(nanoseconds(patience)),
-            fault: Mutex::new(None),
+            at_fault,
+            fault: Mutex::default(),
         };
         Self(Arc::new(shared))
     }
@@ -77,13 +101,27 @@ impl CallState {
         self.0.deadline_ns.store(nanoseconds(self.0.base.elapsed() + self.0.patience), Relaxed);
     }
 
-    /// Remembers why the call is about to be ended by a trap.
-    pub(crate) fn fail(&self, fault: BodyFault) {
-        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    /// Remembers why the call is about to end. Returns how.
+    pub(crate) fn fail(&self, what: BodyFault) -> AtFault {
+        let mut fault = self.0.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.what = Some(what);
+        if let Some(waker) = fault.waker.take() {
+            waker.wake();
+        }
+        self.0.at_fault
     }
 
     fn fault(&self) -> Option<BodyFault> {
-        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).what
+    }
+
+    /// The fault; if there is none, whoever polls is woken when there is.
+    fn poll_fault(&self, context: &Context<'_>) -> Option<BodyFault> {
+        let mut fault = self.0.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault.what.is_none() {
+            fault.waker = Some(context.waker().clone());
+        }
+        fault.what
     }
 
     fn deadline(&self) -> Instant {
@@ -111,8 +149,8 @@ impl Reply {
 
 /// How a call left its instance.
 pub(crate) enum Ended {
-    /// Whatever the request had is gone from the instance.
-    Clean,
+    /// The guest is done. What it left behind is another question.
+    Normally,
     /// The instance must not be used again.
     Broken,
 }
@@ -125,7 +163,7 @@ pub(crate) async fn run(
     reply: &Reply,
     ticket: Ticket,
 ) -> Ended {
-    let state = CallState::new(limits.deadline);
+    let state = CallState::new(limits.deadline, AtFault::Trap);
     let meter = instance.meter();
     instance.begin_request(limits);
     let mut answered = false;
@@ -133,9 +171,10 @@ pub(crate) async fn run(
     let outcome = within(&state, metered(&meter, ticket, exchange)).await;
     instance.end_request();
     let error = match outcome {
-        Some(Ok(())) => return if instance.is_clean() { Ended::Clean } else { Ended::Broken },
-        Some(Err(error)) => classify(error, &state, instance.memory_refused()),
-        None => CallError::Deadline(limits.deadline),
+        Ok(Ok(())) => return Ended::Normally,
+        Ok(Err(error)) => classify(error, &state, instance.memory_refused()),
+        Err(GivenUp::Deadline) => CallError::Deadline(limits.deadline),
+        Err(GivenUp::Fault(fault)) => CallError::Body(fault),
     };
     if answered {
         tracing::warn!(
@@ -158,15 +197,13 @@ async fn exchange(
     answered: &mut bool,
 ) -> wasmtime::Result<()> {
     let (store, handler) = instance.parts();
-    let request = request::lower(store, request, state)?;
     store
         .run_concurrent(async |accessor| {
-            let response = handler.call_handle(accessor, request).await?;
-            let (head, rest) = response::lift(response);
-            reply.put(Ok(head));
-            *answered = true;
-            state.progress();
-            rest.deliver(accessor, state).await?;
+            let on_head = |head| {
+                reply.put(Ok(head));
+                *answered = true;
+            };
+            converse(accessor, handler, request, state, on_head).await?;
             // Tasks that the guest started and did not wait for; the deadline bounds them too.
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
             Ok(())
@@ -174,7 +211,24 @@ async fn exchange(
         .await?
 }
 
-fn classify(error: wasmtime::Error, state: &CallState, memory_refused: bool) -> CallError {
+/// Hands a request to the guest and its response to `on_head` and whoever reads the body.
+pub(crate) async fn converse(
+    accessor: &Accessor<GuestState>,
+    handler: &handler::Guest,
+    request: Request,
+    state: &CallState,
+    on_head: impl FnOnce(Response),
+) -> wasmtime::Result<()> {
+    let request = accessor.with(|access| request::lower(access, request, state))?;
+    let response = handler.call_handle(accessor, request).await?;
+    let (head, rest) = response::lift(response);
+    on_head(head);
+    state.progress();
+    rest.deliver(accessor, state).await
+}
+
+/// Whose fault it is that a call has ended with an error.
+pub(crate) fn classify(error: wasmtime::Error, state: &CallState, memory_refused: bool) -> CallError {
     if let Some(fault) = state.fault() {
         return CallError::Body(fault);
     }
@@ -184,23 +238,34 @@ fn classify(error: wasmtime::Error, state: &CallState, memory_refused: bool) -> 
     CallError::Trap { source: error, memory_refused }
 }
 
-/// Gives up when the call's clock has run out; none then.
+/// Why a call was not waited for any longer.
+pub(crate) enum GivenUp {
+    Deadline,
+    Fault(BodyFault),
+}
+
+/// Gives up when the call's clock has run out.
 ///
-/// The clock stands outside the store: inside, a busy guest would keep it from being polled. The timer is only made when
-/// the call waits for the first time, which most calls never do.
-async fn within<F: Future>(state: &CallState, call: F) -> Option<F::Output> {
+/// For a call that has its instance to itself the clock stands outside the store: inside, a busy guest would keep it from
+/// being polled. The timer is only made when the call waits for the first time, which most calls never do.
+pub(crate) async fn within<F: Future>(state: &CallState, call: F) -> Result<F::Output, GivenUp> {
     let mut call = pin!(call);
     let mut timer: Option<Pin<Box<tokio::time::Sleep>>> = None;
     poll_fn(|context| {
         if let Poll::Ready(output) = call.as_mut().poll(context) {
-            return Poll::Ready(Some(output));
+            return Poll::Ready(Ok(output));
+        }
+        if state.0.at_fault == AtFault::Abandon
+            && let Some(fault) = state.poll_fault(context)
+        {
+            return Poll::Ready(Err(GivenUp::Fault(fault)));
         }
         let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(state.deadline().into())));
         // Progress moves the deadline without touching the timer, so a timer that fires may have to be set again.
         while timer.as_mut().poll(context).is_ready() {
             let deadline = state.deadline();
             if deadline <= Instant::now() {
-                return Poll::Ready(None);
+                return Poll::Ready(Err(GivenUp::Deadline));
             }
             timer.as_mut().reset(deadline.into());
         }

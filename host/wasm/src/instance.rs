@@ -306,6 +306,7 @@ fn fence(store: &mut Store<GuestState>) {
             // requests run in other, colder instances.
             return Ok(UpdateDeadline::Continue(1));
         }
+        context.data().meter.interrupt();
         // Ends the poll; `metered` makes the guest wait for its next turn.
         Ok(UpdateDeadline::Yield(1))
     });

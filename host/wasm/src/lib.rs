@@ -22,6 +22,7 @@ mod metrics;
 mod pool;
 mod request;
 mod response;
+mod shared;
 mod snapshot;
 mod state;
 mod turns;

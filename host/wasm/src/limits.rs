@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -119,6 +119,8 @@ pub(crate) struct Meter {
     /// The thread's clock at the first tick of the slice; 0 before it.
     slice_cpu_ns: AtomicU64,
     limit_ns: AtomicU64,
+    /// Whether the last slice ended because it was long enough, and the guest would have gone on.
+    is_midway: AtomicBool,
 }
 
 /// The meter's only error: the request has used up its processor time. Carried out of the guest as a trap.
@@ -137,6 +139,7 @@ impl Meter {
             slice_began_ns: AtomicU64::new(0),
             slice_cpu_ns: AtomicU64::new(0),
             limit_ns: AtomicU64::new(u64::MAX),
+            is_midway: AtomicBool::new(false),
         }
     }
 
@@ -150,6 +153,7 @@ impl Meter {
     pub(crate) fn slice<R>(&self, run: impl FnOnce() -> R) -> (R, Duration) {
         self.slice_began_ns.store(self.now_ns(), Relaxed);
         self.slice_cpu_ns.store(0, Relaxed);
+        self.is_midway.store(false, Relaxed);
         let result = run();
         let time = self.running();
         self.spent_ns.fetch_add(nanoseconds(time), Relaxed);
@@ -167,6 +171,16 @@ impl Meter {
             return Err(CpuExhausted { limit: Duration::from_nanos(limit) });
         }
         Ok(running)
+    }
+
+    /// Ends the slice, but not what the guest was doing.
+    pub(crate) fn interrupt(&self) {
+        self.is_midway.store(true, Relaxed);
+    }
+
+    /// Whether the guest was interrupted in its last slice and has not gone on yet.
+    pub(crate) fn is_midway(&self) -> bool {
+        self.is_midway.load(Relaxed)
     }
 
     /// How long the slice has lasted.

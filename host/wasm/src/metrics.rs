@@ -13,8 +13,10 @@ use crate::{
 /// Why an instance was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// It trapped, or a limit or its client ended the request.
+    /// It trapped, or a limit ended the request.
     Broken,
+    /// Its client went away before the guest was done.
+    Gone,
     /// A handle or task of the request was left.
     Handles,
     /// Its memory had grown beyond the snapshot's.
@@ -29,12 +31,14 @@ pub enum Discard {
 
 impl Discard {
     /// All causes.
-    pub const ALL: [Self; 6] = [Self::Broken, Self::Handles, Self::Grown, Self::System, Self::Used, Self::Idle];
+    pub const ALL: [Self; 7] =
+        [Self::Broken, Self::Gone, Self::Handles, Self::Grown, Self::System, Self::Used, Self::Idle];
 
     /// The cause in a word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Broken => "broken",
+            Self::Gone => "gone",
             Self::Handles => "handles",
             Self::Grown => "grown",
             Self::System => "system",

@@ -1,7 +1,8 @@
 //! The instances of one application on one thread: who gets one, how many there are, and what becomes of a used one.
 //!
 //! A request leases an instance; the lease ends when the response's body has ended and nothing of the request is left.
-//! Then the instance is put back to the application's snapshot (`fresh`), or kept as it is (`reuse`), or discarded. Making
+//! Then the instance is put back to the application's snapshot (`fresh`), or kept as it is (`reuse`), or discarded. In
+//! `shared` an instance is leased to many requests at once, see there. Making
 //! and dropping instances is done by a housekeeper between requests, which also gives back memory that nobody needs.
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, spawn_local, yield_now},
 };
 
@@ -27,6 +28,7 @@ use crate::{
     metrics::Discard,
     request::Request,
     response::{Response, ResponseBody},
+    shared::SharedInstance,
     turns::{Ticket, Turns},
 };
 
@@ -37,6 +39,8 @@ pub enum Isolation {
     Fresh,
     /// What the instance's earlier requests left; one request at a time.
     Reuse,
+    /// The state of all requests that its instance serves, at the same time and before.
+    Shared,
 }
 
 /// The size of a pool, per application and thread.
@@ -46,6 +50,8 @@ pub struct PoolOptions {
     pub isolation: Isolation,
     /// Instances that serve requests at the same time.
     pub live_max: usize,
+    /// In `shared`, requests that one instance serves at the same time.
+    pub concurrency_max: usize,
     /// Instances kept ready when there is little to do, and where instances cannot be put back, always.
     pub stock: usize,
     /// Requests that wait for an instance; one more is refused.
@@ -63,6 +69,7 @@ impl Default for PoolOptions {
         Self {
             isolation: Isolation::Fresh,
             live_max: 64,
+            concurrency_max: 64,
             stock: 8,
             queue_max: 256,
             queue_wait: Duration::from_secs(5),
@@ -90,10 +97,15 @@ pub struct Pool {
     /// Instances that nobody uses, the last one hot: in `fresh` started and never used, in `reuse` perhaps used.
     ready: RefCell<Vec<Instance>>,
     discarded: RefCell<Vec<Instance>>,
+    /// Instances that serve many requests each.
+    shared: RefCell<Vec<Rc<SharedInstance>>>,
+    starting: Mutex<()>,
     /// The fewest instances that were in `ready` since the last look: so many were not needed.
     idle_min: Cell<usize>,
     /// Tells the housekeeper that one of the two lists has changed.
     changed: Notify,
+    /// A shared instance has ended.
+    ended: Notify,
     turns: Rc<Turns>,
     housekeeper: RefCell<Option<JoinHandle<()>>>,
 }
@@ -103,13 +115,21 @@ impl Pool {
     pub fn start(app: Arc<App>, options: PoolOptions) -> Rc<Self> {
         let pool = Rc::new(Self {
             app,
-            permits: Arc::new(Semaphore::new(options.live_max)),
+            permits: Arc::new(Semaphore::new(match options.isolation {
+                Isolation::Fresh | Isolation::Reuse => options.live_max,
+                Isolation::Shared => {
+                    options.live_max.saturating_mul(options.concurrency_max).min(Semaphore::MAX_PERMITS)
+                }
+            })),
             options,
             waiting: Cell::new(0),
             ready: RefCell::default(),
             discarded: RefCell::default(),
+            shared: RefCell::default(),
+            starting: Mutex::new(()),
             idle_min: Cell::new(0),
             changed: Notify::new(),
+            ended: Notify::new(),
             turns: Turns::start(),
             housekeeper: RefCell::default(),
         });
@@ -130,6 +150,9 @@ impl Pool {
     /// # Errors
     /// See [`CallError`].
     pub async fn call(self: &Rc<Self>, request: Request) -> Result<Response, CallError> {
+        if self.options.isolation == Isolation::Shared {
+            return self.call_shared(request).await;
+        }
         // First the turn and then the instance: whoever waits holds none, so that the next one finds a hot one.
         let ticket = self.take_turn().await?;
         let lease = self.acquire().await?;
@@ -166,6 +189,55 @@ impl Pool {
         answer
     }
 
+    async fn call_shared(self: &Rc<Self>, request: Request) -> Result<Response, CallError> {
+        let _permit = self.permit().await?;
+        let instance = self.find_shared().await?;
+        let _in_flight = InFlight::count(&self.app);
+        instance.call(request).await
+    }
+
+    /// An instance with room, by preference one that does not compute just now; else a new one.
+    async fn find_shared(self: &Rc<Self>) -> Result<Rc<SharedInstance>, CallError> {
+        if let Some(instance) = self.choose_shared() {
+            return Ok(instance);
+        }
+        // One starts at a time, and who waited looks again.
+        let _starting = self.starting.lock().await;
+        if let Some(instance) = self.choose_shared() {
+            return Ok(instance);
+        }
+        let ready = self.ready.borrow_mut().pop();
+        let instance = match ready {
+            Some(instance) => instance,
+            None => Instance::start(&self.app).await.map_err(|error| CallError::Instantiate(error.into()))?,
+        };
+        let (app, pool) = (self.app.clone(), Rc::downgrade(self));
+        let ended = move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.app.usage.pool.count_discard(Discard::Used);
+                pool.ended.notify_waiters();
+            }
+        };
+        let instance = SharedInstance::start(app, instance, self.options.requests_max, ended);
+        self.shared.borrow_mut().push(instance.clone());
+        Ok(instance)
+    }
+
+    fn choose_shared(&self) -> Option<Rc<SharedInstance>> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|instance| {
+            if instance.is_worn() {
+                // It ends by itself when its requests are done.
+                instance.retire();
+            }
+            !instance.is_worn()
+        });
+        let with_room = || shared.iter().filter(|instance| instance.running() < self.options.concurrency_max);
+        let any = || with_room().min_by_key(|instance| instance.running());
+        let chosen = with_room().find(|instance| !instance.is_busy());
+        chosen.or_else(|| (shared.len() >= self.options.live_max).then(any).flatten()).cloned()
+    }
+
     /// Waits until a guest of this application may run on this thread.
     async fn take_turn(&self) -> Result<Ticket, CallError> {
         let ticket = Ticket::default();
@@ -181,10 +253,7 @@ impl Pool {
 
     /// Waits for a place, and takes an instance for it.
     async fn acquire(self: &Rc<Self>) -> Result<Lease, CallError> {
-        let permit = match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.queue().await?,
-        };
+        let permit = self.permit().await?;
         let ready = self.ready.borrow_mut().pop();
         let instance = match ready {
             Some(instance) => instance,
@@ -195,8 +264,19 @@ impl Pool {
         if left < self.ready_target() {
             self.changed.notify_one();
         }
-        self.app.usage.in_flight.fetch_add(1, Relaxed);
-        Ok(Lease { instance: Some(instance), pool: self.clone(), _permit: permit })
+        Ok(Lease {
+            instance: Some(instance),
+            _in_flight: InFlight::count(&self.app),
+            pool: self.clone(),
+            _permit: permit,
+        })
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => Ok(permit),
+            Err(_) => self.queue().await,
+        }
     }
 
     /// A place among the requests that wait.
@@ -231,6 +311,8 @@ impl Pool {
         }
         match self.options.isolation {
             Isolation::Fresh if self.app.snapshot.is_none() => Err(Discard::Used),
+            // The numbers of handles depend on those that were open before; so no instance goes on for ever.
+            Isolation::Fresh if instance.served >= instance.spread(self.options.requests_max) => Err(Discard::Used),
             Isolation::Fresh => {
                 let reset = instance.reset().map_err(|unfit| {
                     tracing::debug!(app = self.app.name(), error = %Chain(&unfit), "an instance cannot be put back");
@@ -241,7 +323,8 @@ impl Pool {
             }
             Isolation::Reuse if !instance.is_clean() => Err(Discard::Handles),
             Isolation::Reuse if !self.is_fit(instance) => Err(Discard::Used),
-            Isolation::Reuse => Ok(()),
+            // Instances that are shared do not come here.
+            Isolation::Reuse | Isolation::Shared => Ok(()),
         }
     }
 
@@ -277,6 +360,7 @@ impl Pool {
             // Each request uses one up.
             Isolation::Fresh if self.app.snapshot.is_none() => self.options.stock,
             // The first request finds one; more are made as they are needed, and kept.
+            Isolation::Shared => usize::from(self.shared.borrow().is_empty()),
             Isolation::Fresh | Isolation::Reuse => {
                 usize::from(self.permits.available_permits() == self.options.live_max)
             }
@@ -306,16 +390,26 @@ impl Pool {
         self.idle_min.set(ready.len());
     }
 
-    /// Runs shutdown handlers when the host drains: in each kept instance in `reuse`; in `fresh` in one instance, on the
+    /// Runs shutdown handlers when the host drains: in each kept instance in `reuse` and `shared`; in `fresh` in one instance, on the
     /// thread that `is_first` names, since an application shuts down once.
     pub async fn shutdown(&self, is_first: bool) {
         if let Some(housekeeper) = self.housekeeper.borrow_mut().take() {
             housekeeper.abort();
         }
+        let shared = self.shared.take();
+        for instance in &shared {
+            instance.retire();
+        }
+        for instance in &shared {
+            while !instance.has_ended() {
+                self.ended.notified().await;
+            }
+        }
         let ready = std::mem::take(&mut *self.ready.borrow_mut());
         let count = match self.options.isolation {
             Isolation::Fresh => usize::from(is_first),
             Isolation::Reuse => ready.len(),
+            Isolation::Shared => usize::from(is_first && shared.is_empty()),
         };
         let mut instances = ready.into_iter();
         for _ in 0..count {
@@ -370,6 +464,7 @@ async fn keep_house(pool: Rc<Pool>) {
 struct Lease {
     instance: Option<Instance>,
     pool: Rc<Pool>,
+    _in_flight: InFlight,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -385,9 +480,28 @@ impl Lease {
     }
 }
 
+/// Counts a request as long as it lives.
+struct InFlight(Arc<App>);
+
+impl InFlight {
+    fn count(app: &Arc<App>) -> Self {
+        app.usage.in_flight.fetch_add(1, Relaxed);
+        Self(app.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.usage.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.app.usage.in_flight.fetch_sub(1, Relaxed);
+        // Nobody waits for the call any more, and a guest cannot be told to stop in the middle.
+        if let Some(instance) = self.instance.take() {
+            self.pool.discard(instance, Discard::Gone);
+        }
     }
 }
 

@@ -7,11 +7,15 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use wasmtime::{
-    Store, StoreContextMut,
+    AsContextMut, StoreContextMut,
     component::{Destination, StreamProducer, StreamReader, StreamResult},
 };
 
-use crate::{bindings::covet::app::types, call::CallState, state::GuestState};
+use crate::{
+    bindings::covet::app::types,
+    call::{AtFault, CallState},
+    state::GuestState,
+};
 
 /// A request whose route has been found. The fields are those of the `request` record in `wit/types.wit`.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ pub enum BodyFault {
 
 /// Turns a request into the record that the guest gets.
 pub(crate) fn lower(
-    store: &mut Store<GuestState>,
+    store: impl AsContextMut<Data = GuestState>,
     request: Request,
     state: &CallState,
 ) -> wasmtime::Result<types::Request> {
@@ -125,9 +129,11 @@ impl StreamProducer<GuestState> for Producer {
             match self.source.poll_chunk(context) {
                 Poll::Ready(Some(Ok(chunk))) => self.chunk = chunk,
                 Poll::Ready(Some(Err(fault))) => {
-                    // The guest must not take a cut body for a whole one, so the call ends here.
-                    self.state.fail(fault);
-                    return Poll::Ready(Err(fault.into()));
+                    // The guest must not take a cut body for a whole one.
+                    return match self.state.fail(fault) {
+                        AtFault::Trap => Poll::Ready(Err(fault.into())),
+                        AtFault::Abandon => Poll::Pending,
+                    };
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(StreamResult::Dropped)),
                 Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),

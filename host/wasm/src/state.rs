@@ -54,6 +54,10 @@ impl Default for Usage {
 }
 
 impl Usage {
+    pub(crate) fn charge(&self, cpu: Duration) {
+        self.cpu_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     /// Requests that were handed to a guest.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
@@ -118,10 +122,15 @@ impl GuestState {
         self.memory.refused = false;
     }
 
+    /// The same where other requests are under way, which the accounts are shared with.
+    pub(crate) fn begin_shared_request(&mut self, limits: &Limits) {
+        self.log.begin(limits.log_bytes_max);
+        self.usage.requests.fetch_add(1, Relaxed);
+    }
+
     /// Ends them: charges the application and writes unfinished lines.
     pub(crate) fn end_request(&mut self) {
-        let spent = self.meter.spent();
-        self.usage.cpu_ns.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.usage.charge(self.meter.spent());
         for stream in &self.streams {
             stream.finish();
         }

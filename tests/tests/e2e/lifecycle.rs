@@ -93,7 +93,7 @@ fn a_second_start_takes_the_compiled_application_from_the_cache() {
 
 #[test]
 fn every_thread_serves() {
-    let host = Host::run("python/probe", &["--threads", "3", "--isolation", "reuse"]);
+    let host = Host::run("python/probe", &["--threads", "3", "--instances", "3", "--isolation", "reuse"]);
     // The kernel spreads connections over the sockets by a hash of their addresses.
     let firsts = (0..60).filter(|_| host.get("/counter").json()["counter"] == 1).count();
     assert_eq!(firsts, 3, "each thread has one instance of its own");

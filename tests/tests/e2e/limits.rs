@@ -55,7 +55,7 @@ fn a_handler_that_computes_too_long_is_a_504_that_names_route_and_time() {
 
 #[test]
 fn a_busy_handler_does_not_stop_the_others_of_its_thread() {
-    let host = Host::run("python/probe", &["--cpu-timeout", "2s", "--threads", "1", "--isolation", "reuse"]);
+    let host = Host::run("python/probe", &["--cpu-timeout", "1s", "--threads", "1", "--isolation", "reuse"]);
     let address = host.address();
     let busy: Vec<_> = (0..3).map(|_| thread::spawn(move || Connection::open(address).get("/spin").status)).collect();
     thread::sleep(Duration::from_millis(100));

@@ -67,11 +67,14 @@ fn check_module(index: usize, module: &Module, obstacles: &mut Vec<Obstacle>) {
 }
 
 /// The stack pointer of the C ABI is back at its old value when a function returns normally; an instance whose function
-/// did not is never used again. LLVM names it, and puts it first where names are stripped.
+/// did not is never used again. LLVM names it. Where names are stripped, it is the first global, and begins with the
+/// address of the stack's end: a multiple of 16 and not zero, as a counter or a pointer to be set later would be.
 fn is_stack_pointer(module: &Module, effect: Effect) -> bool {
     let Effect::Global(index) = effect else { return false };
     module.globals.get(index as usize).is_some_and(|global| {
-        global.is_mutable_i32 && (global.name == "__stack_pointer" || (global.name.is_empty() && index == 0))
+        let is_stack_end = || global.initial.is_some_and(|initial| initial >= 1024 && initial % 16 == 0);
+        let looks_like_it = || global.name.is_empty() && index == 0 && is_stack_end();
+        global.is_mutable_i32 && (global.name == "__stack_pointer" || looks_like_it())
     })
 }
 

@@ -133,7 +133,8 @@ impl Mapping {
     pub(super) unsafe fn decommit(&self, length: usize) -> io::Result<()> {
         let length = length.min(self.size().next_multiple_of(PAGE_BYTES));
         // SAFETY: the range is accessible memory of ours (invariants 1 and 2), which nobody uses now.
-        Ok(unsafe { madvise(self.base.as_ptr().cast(), length, Advice::LinuxDontNeed)? })
+        unsafe { madvise(self.base.as_ptr().cast(), length, Advice::LinuxDontNeed)? };
+        Ok(())
     }
 
     /// The memory's bytes.
@@ -145,15 +146,17 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.size()) }
     }
 
-    /// Overwrites whole pages.
+    /// Overwrites bytes.
     ///
     /// # Safety
     /// Nobody else reads or writes the memory meanwhile (invariant 3).
     pub(super) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= self.size().next_multiple_of(PAGE_BYTES), "within the memory");
-        // SAFETY: the target is accessible (invariant 2, checked above), the source is a slice outside of this mapping,
-        // since all of the mapping's bytes belong to the caller now.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset), bytes.len()) }
+        // SAFETY: the range is accessible (invariant 2, checked above), nobody else uses it, and it lies outside of
+        // `bytes`, which are not of this mapping, since all of its bytes belong to the caller now.
+        let own = unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), bytes.len()) };
+        // Measured: comparing first, and asking for the source past the caches, both cost more than they save.
+        own.copy_from_slice(bytes);
     }
 }
 

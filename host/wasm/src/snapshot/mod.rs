@@ -16,8 +16,10 @@
 //! looks); and the store's own state, which belongs to the host. Where one of these cannot be shown, the instance is
 //! dropped: after a trap or a limit, when memory has grown, when a handle or task is left.
 //!
-//! What can differ between two requests is not state of an earlier one: the addresses in the host, and the numbers of
-//! handles, which depend on how many an instance has had before.
+//! What is not put back: the addresses in the host, and the order in which wasmtime hands out the numbers of handles. A
+//! number that was given back last is given out first, so two requests whose code works together can pass a message on in
+//! the order in which the first one closes its handles, and any request can learn how many others had open. No content of
+//! memory is to be had that way. An instance is replaced after `PoolOptions::requests_max` requests.
 
 mod check;
 mod contents;

@@ -72,6 +72,8 @@ pub(super) struct Global {
     /// Field name of an import, or from the name section.
     pub(super) name: String,
     pub(super) is_mutable_i32: bool,
+    /// Where it is a constant.
+    pub(super) initial: Option<i32>,
 }
 
 /// A data segment.
@@ -487,7 +489,7 @@ fn read_module(
                     TypeRef::Memory(_) => ExternalKind::Memory,
                     TypeRef::Global(global) => {
                         let is_mutable_i32 = global.mutable && global.content_type == ValType::I32;
-                        module.globals.push(Global { name: import.name.to_owned(), is_mutable_i32 });
+                        module.globals.push(Global { name: import.name.to_owned(), is_mutable_i32, initial: None });
                         ExternalKind::Global
                     }
                     TypeRef::Tag(_) => ExternalKind::Tag,
@@ -510,9 +512,13 @@ fn read_module(
         }
         Payload::GlobalSection(globals) => {
             for global in globals {
-                let ty = global?.ty;
-                let is_mutable_i32 = ty.mutable && ty.content_type == ValType::I32;
-                module.globals.push(Global { name: String::new(), is_mutable_i32 });
+                let global = global?;
+                let is_mutable_i32 = global.ty.mutable && global.ty.content_type == ValType::I32;
+                let initial = match global.init_expr.get_operators_reader().read()? {
+                    Operator::I32Const { value } => Some(value),
+                    _ => None,
+                };
+                module.globals.push(Global { name: String::new(), is_mutable_i32, initial });
             }
         }
         Payload::ExportSection(exports) => {
@@ -622,30 +628,30 @@ fn read_function(module: &mut Module, function: u32, body: &FunctionBody<'_>) ->
 
 /// Instructions of proposals that keep state elsewhere. The engine has most of them switched off.
 fn is_exotic(operator: &Operator<'_>) -> bool {
-    match operator {
+    matches!(
+        operator,
         Operator::Throw { .. }
-        | Operator::ThrowRef
-        | Operator::TryTable { .. }
-        | Operator::StructNew { .. }
-        | Operator::StructNewDefault { .. }
-        | Operator::ArrayNew { .. }
-        | Operator::ArrayNewDefault { .. }
-        | Operator::ArrayNewFixed { .. }
-        | Operator::ArrayNewData { .. }
-        | Operator::ArrayNewElem { .. }
-        | Operator::RefI31
-        | Operator::MemoryAtomicNotify { .. }
-        | Operator::MemoryAtomicWait32 { .. }
-        | Operator::MemoryAtomicWait64 { .. }
-        | Operator::GlobalAtomicSet { .. }
-        | Operator::TableAtomicSet { .. }
-        | Operator::ContNew { .. }
-        | Operator::ContBind { .. }
-        | Operator::Suspend { .. }
-        | Operator::Resume { .. }
-        | Operator::Switch { .. } => true,
-        _ => false,
-    }
+            | Operator::ThrowRef
+            | Operator::TryTable { .. }
+            | Operator::StructNew { .. }
+            | Operator::StructNewDefault { .. }
+            | Operator::ArrayNew { .. }
+            | Operator::ArrayNewDefault { .. }
+            | Operator::ArrayNewFixed { .. }
+            | Operator::ArrayNewData { .. }
+            | Operator::ArrayNewElem { .. }
+            | Operator::RefI31
+            | Operator::MemoryAtomicNotify { .. }
+            | Operator::MemoryAtomicWait32 { .. }
+            | Operator::MemoryAtomicWait64 { .. }
+            | Operator::GlobalAtomicSet { .. }
+            | Operator::TableAtomicSet { .. }
+            | Operator::ContNew { .. }
+            | Operator::ContBind { .. }
+            | Operator::Suspend { .. }
+            | Operator::Resume { .. }
+            | Operator::Switch { .. }
+    )
 }
 
 fn read_names(module: &mut Module, name: Name<'_>) {
