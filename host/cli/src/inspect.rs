@@ -27,7 +27,7 @@ fn as_json(app: &App, artifact: &Artifact, description: &Description) -> serde_j
         |route: &covet_wasm::Route| json!({ "method": route.method, "pattern": route.pattern, "name": route.name });
     json!({
         "name": app.name(),
-        "sha256": artifact.digest,
+        "blake3": artifact.digest,
         "compiled": artifact.path,
         "memory_bytes": { "initial": description.memory_bytes, "started": app.memory_bytes() },
         "imports": description.imports,
@@ -46,7 +46,7 @@ fn as_text(app: &App, artifact: &Artifact, description: &Description) -> String 
     let initial = description.memory_bytes.map_or("unknown".into(), |bytes| ByteSize(bytes).to_string());
     let started = ByteSize(app.memory_bytes() as u64);
     format!(
-        "{} (sha256 {})\ncompiled: {}\nmemory: {initial} initial, {started} after start-up\nreset: {}\nopenapi: {}\n\
+        "{} (blake3 {})\ncompiled: {}\nmemory: {initial} initial, {started} after start-up\nreset: {}\nopenapi: {}\n\
          routes:\n{}imports:\n{}exports:\n{}",
         app.name(),
         artifact.digest,

@@ -139,7 +139,7 @@ impl App {
             settings: Arc::new(settings),
             limits,
             usage: Arc::new(Usage::default()),
-            initial: Initial::new(&artifact.contents).map_err(LoadError::System)?,
+            initial: artifact.initial.clone(),
             snapshot: None,
             reset: Err(artifact.obstacles.clone()),
             routes: Vec::new(),

@@ -15,10 +15,12 @@ use std::{
 };
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use crate::{engine::Engine, snapshot::Plan};
+use crate::{
+    engine::Engine,
+    snapshot::{Initial, Plan},
+};
 
 /// The directory of compiled artifacts.
 #[derive(Clone, Debug)]
@@ -30,10 +32,10 @@ pub struct ArtifactCache {
 pub struct Artifact {
     pub(crate) component: Component,
     /// Initial contents of its memories.
-    pub(crate) contents: Vec<Vec<u8>>,
+    pub(crate) initial: Initial,
     /// Why its instances cannot be put back to a snapshot after a request; empty if they can.
     pub obstacles: Vec<String>,
-    /// Hexadecimal SHA-256 of the component before compilation.
+    /// Hexadecimal BLAKE3 of the component before compilation.
     pub digest: String,
     /// Where the compiled form lies.
     pub path: PathBuf,
@@ -103,13 +105,13 @@ impl ArtifactCache {
     pub fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Artifact, ArtifactError> {
         check_preamble(wasm)?;
         self.prepare()?;
-        let digest = hex(&Sha256::digest(wasm));
+        let digest = blake3::hash(wasm).to_hex().to_string();
         let key = key(engine, &digest);
-        if let (Some((path, _)), Some((_, facts))) = (self.find(&key, CODE)?, self.find(&key, FACTS)?)
-            && let Some((contents, obstacles)) = decode_facts(&facts)
+        if let (Some(code), Some(memory), Some(facts)) =
+            (self.find(&key, CODE)?, self.find(&key, MEMORY)?, self.find(&key, FACTS)?)
+            && let Some(facts) = Facts::read(&facts)
         {
-            let component = load(engine, &path)?;
-            return Ok(Artifact { component, contents, obstacles, digest, path, compiled_in: None });
+            return facts.artifact(engine, digest, code, &memory, None);
         }
         let began = Instant::now();
         let Plan { wasm, contents, obstacles } = Plan::of(wasm).unwrap_or_else(|| Plan {
@@ -119,10 +121,11 @@ impl ArtifactCache {
             obstacles: vec!["its code cannot be read".into()],
         });
         let code = engine.wasmtime.precompile_component(&wasm).map_err(ArtifactError::Compile)?;
-        self.store(&key, FACTS, &encode_facts(&contents, &obstacles))?;
-        let path = self.store(&key, CODE, &code)?;
-        let component = load(engine, &path)?;
-        Ok(Artifact { component, contents, obstacles, digest, path, compiled_in: Some(began.elapsed()) })
+        let facts = Facts { obstacles, memories: contents.iter().map(Vec::len).collect() };
+        self.store(&key, FACTS, &[facts.to_json().as_bytes()])?;
+        let memory = self.store(&key, MEMORY, &contents.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let path = self.store(&key, CODE, &[&code])?;
+        facts.artifact(engine, digest, path, &memory, Some(began.elapsed()))
     }
 
     /// Makes the directory, and refuses one that others can write to.
@@ -143,16 +146,15 @@ impl ArtifactCache {
     }
 
     /// Looks for `KEY-DIGEST.EXTENSION` whose content has that digest; removes one that has not.
-    fn find(&self, key: &str, extension: &str) -> Result<Option<(PathBuf, Vec<u8>)>, ArtifactError> {
+    fn find(&self, key: &str, extension: &str) -> Result<Option<PathBuf>, ArtifactError> {
         let entries = fs::read_dir(&self.directory).map_err(|e| io_error(&self.directory, e))?;
         for entry in entries {
             let path = entry.map_err(|e| io_error(&self.directory, e))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let Some(rest) = name.strip_prefix(key).and_then(|rest| rest.strip_prefix('-')) else { continue };
             let Some(digest) = rest.strip_suffix(extension).and_then(|rest| rest.strip_suffix('.')) else { continue };
-            let content = fs::read(&path).map_err(|e| io_error(&path, e))?;
-            if hex(&Sha256::digest(&content)) == digest {
-                return Ok(Some((path, content)));
+            if digest_of(&path).map_err(|e| io_error(&path, e))? == digest {
+                return Ok(Some(path));
             }
             tracing::warn!(path = %path.display(), "removing a damaged file from the cache");
             fs::remove_file(&path).map_err(|e| io_error(&path, e))?;
@@ -161,11 +163,17 @@ impl ArtifactCache {
     }
 
     /// Writes beside the target and renames, so that no other process ever sees half a file.
-    fn store(&self, key: &str, extension: &str, content: &[u8]) -> Result<PathBuf, ArtifactError> {
-        let path = self.directory.join(format!("{key}-{}.{extension}", hex(&Sha256::digest(content))));
+    fn store(&self, key: &str, extension: &str, pieces: &[&[u8]]) -> Result<PathBuf, ArtifactError> {
+        let mut hasher = blake3::Hasher::new();
+        for piece in pieces {
+            hasher.update(piece);
+        }
+        let path = self.directory.join(format!("{key}-{}.{extension}", hasher.finalize().to_hex()));
         let written = (|| {
             let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-            file.write_all(content)?;
+            for piece in pieces {
+                file.write_all(piece)?;
+            }
             file.as_file().sync_data()?;
             file.persist(&path)?;
             Ok(())
@@ -177,32 +185,53 @@ impl ArtifactCache {
 
 /// Extension of compiled code.
 const CODE: &str = "cwasm";
-/// Extension of what was found out about a component.
+/// Extension of the initial contents of memories, one after the other in whole pages.
+const MEMORY: &str = "memory";
+/// Extension of what else was found out about a component.
 const FACTS: &str = "facts";
 
-/// A line of JSON, then the contents of the memories one after the other.
-fn encode_facts(contents: &[Vec<u8>], obstacles: &[String]) -> Vec<u8> {
-    let lengths: Vec<usize> = contents.iter().map(Vec::len).collect();
-    let mut facts = json!({ "obstacles": obstacles, "memories": lengths }).to_string().into_bytes();
-    facts.push(b'\n');
-    facts.extend(contents.iter().flatten());
-    facts
+/// What a look at a component's code has shown.
+struct Facts {
+    obstacles: Vec<String>,
+    /// Lengths of the contents in bytes.
+    memories: Vec<usize>,
 }
 
-/// None if they were written by another version.
-fn decode_facts(facts: &[u8]) -> Option<(Vec<Vec<u8>>, Vec<String>)> {
-    let end = facts.iter().position(|&byte| byte == b'\n')?;
-    let (head, mut rest) = (&facts[..end], &facts[end + 1..]);
-    let head: serde_json::Value = serde_json::from_slice(head).ok()?;
-    let text = |obstacle: &serde_json::Value| obstacle.as_str().map(str::to_owned);
-    let obstacles = head["obstacles"].as_array()?.iter().map(text).collect::<Option<_>>()?;
-    let mut take = |length: &serde_json::Value| {
-        let (content, after) = rest.split_at_checked(usize::try_from(length.as_u64()?).ok()?)?;
-        rest = after;
-        Some(content.to_vec())
-    };
-    let contents = head["memories"].as_array()?.iter().map(&mut take).collect::<Option<_>>()?;
-    Some((contents, obstacles))
+impl Facts {
+    fn to_json(&self) -> String {
+        json!({ "obstacles": self.obstacles, "memories": self.memories }).to_string()
+    }
+
+    /// None if they cannot be read or are not what is expected; then they are made again.
+    fn read(path: &Path) -> Option<Self> {
+        let facts: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let text = |obstacle: &serde_json::Value| obstacle.as_str().map(str::to_owned);
+        let length = |length: &serde_json::Value| usize::try_from(length.as_u64()?).ok();
+        Some(Self {
+            obstacles: facts["obstacles"].as_array()?.iter().map(text).collect::<Option<_>>()?,
+            memories: facts["memories"].as_array()?.iter().map(length).collect::<Option<_>>()?,
+        })
+    }
+
+    fn artifact(
+        self,
+        engine: &Engine,
+        digest: String,
+        code: PathBuf,
+        memory: &Path,
+        compiled_in: Option<Duration>,
+    ) -> Result<Artifact, ArtifactError> {
+        let file = fs::File::open(memory).map_err(|e| io_error(memory, e))?;
+        let initial = Initial::mapped(file, &self.memories).map_err(|e| io_error(memory, e))?;
+        let component = load(engine, &code)?;
+        Ok(Artifact { component, initial, obstacles: self.obstacles, digest, path: code, compiled_in })
+    }
+}
+
+fn digest_of(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(fs::File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn io_error(path: &Path, source: io::Error) -> ArtifactError {
@@ -231,8 +260,8 @@ fn check_preamble(wasm: &[u8]) -> Result<(), ArtifactError> {
 /// What the compiled code depends on: the component, the exact wasmtime (which itself accepts artifacts of the same
 /// major version), its settings and the features of the processor, which the compatibility hash covers.
 fn key(engine: &Engine, digest: &str) -> String {
-    struct Sha(Sha256);
-    impl Hasher for Sha {
+    struct Digest(blake3::Hasher);
+    impl Hasher for Digest {
         fn write(&mut self, bytes: &[u8]) {
             self.0.update(bytes);
         }
@@ -240,18 +269,18 @@ fn key(engine: &Engine, digest: &str) -> String {
             unreachable!("the whole digest is read instead")
         }
     }
-    let mut sha = Sha(Sha256::new());
-    digest.hash(&mut sha);
-    WASMTIME_VERSION.hash(&mut sha);
-    FACTS_VERSION.hash(&mut sha);
-    engine.wasmtime.precompile_compatibility_hash().hash(&mut sha);
-    std::env::consts::ARCH.hash(&mut sha);
-    processor_features().hash(&mut sha);
-    hex(&sha.0.finalize())[..32].to_owned()
+    let mut key = Digest(blake3::Hasher::new());
+    digest.hash(&mut key);
+    WASMTIME_VERSION.hash(&mut key);
+    FACTS_VERSION.hash(&mut key);
+    engine.wasmtime.precompile_compatibility_hash().hash(&mut key);
+    std::env::consts::ARCH.hash(&mut key);
+    processor_features().hash(&mut key);
+    key.0.finalize().to_hex()[..32].to_owned()
 }
 
 /// To be raised when `snapshot` judges or splits components in another way.
-const FACTS_VERSION: u32 = 1;
+const FACTS_VERSION: u32 = 2;
 
 /// The version in Cargo.lock; a test holds them together.
 const WASMTIME_VERSION: &str = "48.0.8";
@@ -261,14 +290,6 @@ fn processor_features() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
     line.unwrap_or_default().to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -10,8 +10,11 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -155,12 +158,12 @@ async fn serve(app: &App, mut instance: Instance, mut jobs: mpsc::UnboundedRecei
     meter.begin(limits.cpu_max);
     let ended = {
         let (store, handler) = instance.parts();
-        let takes_jobs = Cell::new(true);
+        let intake = Intake { is_open: Cell::new(true), taken: Cell::new(0) };
         let run = store.run_concurrent(async |accessor| {
-            let jobs = poll_jobs(&mut jobs, &takes_jobs);
+            let jobs = poll_jobs(&mut jobs, &intake);
             converse_with_all(accessor, handler, jobs, &limits, status, &unanswered).await
         });
-        in_batches(app, &meter, &takes_jobs, metered(&meter, Ticket::default(), run)).await
+        in_batches(app, &meter, &intake, metered(&meter, Ticket::default(), run)).await
     };
     instance.end_request();
     let error = match ended {
@@ -186,9 +189,15 @@ async fn serve(app: &App, mut instance: Instance, mut jobs: mpsc::UnboundedRecei
 /// The jobs while they are to be taken.
 fn poll_jobs(
     jobs: &mut mpsc::UnboundedReceiver<Job>,
-    takes_jobs: &Cell<bool>,
+    intake: &Intake,
 ) -> impl FnMut(&mut Context<'_>) -> Poll<Option<Job>> {
-    |context| if takes_jobs.get() { Pin::new(&mut *jobs).poll_next(context) } else { Poll::Pending }
+    |context| {
+        if !intake.is_open.get() {
+            return Poll::Pending;
+        }
+        intake.taken.set(intake.taken.get() + 1);
+        Pin::new(&mut *jobs).poll_next(context)
+    }
 }
 
 /// The life of an instance from inside its store: takes jobs as they come and lets all of them go on.
@@ -263,29 +272,70 @@ async fn serve_one(
     Ok(())
 }
 
-/// Runs an instance's future, and tells apart whether it waits or was interrupted.
+/// Runs an instance's future, and says when it may take more requests.
 ///
-/// When it waits, the account of processor time starts anew: several requests share it, so what is bounded is the time
-/// that the guest computes without a pause. And only then it takes more requests. wasmtime 48 lets a task that has
-/// yielded go on when there is nothing else to do, and every call ends with a yield; under a load that never ends, calls
-/// that are over would pile up until there are no handles left.
-async fn in_batches<F: Future>(app: &App, meter: &Meter, takes_jobs: &Cell<bool>, run: F) -> F::Output {
+/// wasmtime 48 lets a task that has yielded go on only when there is nothing else to do, one such task in a poll, and every
+/// call ends with a yield. Under a load without end calls that are over would pile up until there are no handles left. So
+/// more requests are taken when all tasks wait, which shows in a future that is pending and has not woken itself; or after
+/// so many polls that what came in last is over, for the sake of a guest in which some task never waits.
+///
+/// The account of processor time starts anew whenever the guest gives way: several requests share it, so what is bounded
+/// is the time that the guest computes without a pause.
+async fn in_batches<F: Future>(app: &App, meter: &Meter, intake: &Intake, run: F) -> F::Output {
     let mut run = pin!(run);
+    let relay = Arc::new(Relay { has_woken: AtomicBool::new(false), task: Mutex::new(Waker::noop().clone()) });
+    let waker = Waker::from(relay.clone());
+    let mut polls = 0;
     poll_fn(|context| {
+        relay.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(context.waker());
         loop {
-            let goes_on = meter.is_midway();
-            takes_jobs.set(!goes_on);
-            let output = run.as_mut().poll(context);
-            if output.is_ready() || meter.is_midway() {
+            relay.has_woken.store(false, Relaxed);
+            let output = run.as_mut().poll(&mut Context::from_waker(&waker));
+            if output.is_ready() {
                 return output;
             }
-            app.usage.charge(meter.spent());
-            meter.begin(app.limits().cpu_max);
-            if !goes_on {
+            if !meter.is_midway() {
+                app.usage.charge(meter.spent());
+                meter.begin(app.limits().cpu_max);
+            }
+            polls += 1;
+            let all_wait = !relay.has_woken.load(Relaxed);
+            if !all_wait && polls <= 2 * intake.taken.get() + PATIENCE {
+                intake.is_open.set(false);
+                return output;
+            }
+            let was_open = intake.is_open.replace(true);
+            if !was_open {
+                polls = 0;
+                intake.taken.set(0);
+            }
+            if was_open || !all_wait {
                 return output;
             }
             // What came in the meantime has woken nobody.
         }
     })
     .await
+}
+
+/// Polls beyond those that the requests taken last need to be over.
+const PATIENCE: usize = 4;
+
+/// Whether requests are taken, and how many have been since it was opened.
+struct Intake {
+    is_open: Cell<bool>,
+    taken: Cell<usize>,
+}
+
+/// A waker that remembers that it was used.
+struct Relay {
+    has_woken: AtomicBool,
+    task: Mutex<Waker>,
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.has_woken.store(true, Relaxed);
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+    }
 }

@@ -170,6 +170,20 @@ fn a_load_without_end_leaves_no_handles_behind() {
 }
 
 #[test]
+fn a_task_that_never_waits_lets_other_requests_in() {
+    let host = host(&[]);
+    let address = host.address();
+    let busy = thread::spawn(move || Connection::open(address).get("/async/busy?ms=3000").status);
+    thread::sleep(Duration::from_millis(300));
+    let mut connection = host.connect();
+    for _ in 0..20 {
+        assert_eq!(connection.get("/params/1/b").status, 200);
+    }
+    assert!(!busy.is_finished(), "they were let in meanwhile");
+    assert_eq!(busy.join().unwrap(), 200);
+}
+
+#[test]
 fn what_runs_is_finished_and_shutdown_handlers_run_when_the_host_drains() {
     let host = host(&[]);
     let address = host.address();

@@ -4,10 +4,11 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::fs::FileExt,
     },
     ptr::{self, NonNull},
+    sync::Arc,
 };
 
 use rustix::{
@@ -19,11 +20,14 @@ use super::PAGE_BYTES;
 
 /// Bytes that never change again.
 ///
-/// Nobody can: the file is sealed against writing, growing and shrinking before it is handed out, and has no name. So
-/// what is mapped from it is the same at all times, and never faults for want of a file.
+/// A snapshot's are sealed against writing, growing and shrinking before they are handed out, and the file has no name. So
+/// what is mapped from it is the same at all times, and never faults for want of a file. Initial contents stand in a file
+/// of the artifact cache, whose directory nobody else can write to, and which is never changed, only removed.
 #[derive(Debug)]
 pub(super) struct Image {
-    file: OwnedFd,
+    file: Arc<File>,
+    /// Where it begins in the file, in bytes, a multiple of the page size.
+    offset: usize,
     /// Bytes, a multiple of the page size.
     length: usize,
 }
@@ -48,10 +52,23 @@ impl Image {
             run.end = start + page.len();
         }
         file.write_all_at(&bytes[run.clone()], run.start as u64)?;
-        let file = OwnedFd::from(file);
         // Not `WRITE`, which fails while the kernel still holds pages of a write; nobody has a writable mapping anyway.
         fcntl_add_seals(&file, SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok(Self { file, length })
+        Ok(Self { file: Arc::new(file), offset: 0, length })
+    }
+
+    /// A part of a file, in whole pages.
+    pub(super) fn part_of(file: &Arc<File>, offset: usize, length: usize) -> io::Result<Self> {
+        let is_whole = offset.is_multiple_of(PAGE_BYTES) && length.is_multiple_of(PAGE_BYTES);
+        if !is_whole || file.metadata()?.len() < (offset + length) as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not whole pages of the file"));
+        }
+        Ok(Self { file: file.clone(), offset, length })
+    }
+
+    /// Where it begins in its file.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset as u64
     }
 
     pub(super) fn length(&self) -> usize {
@@ -81,7 +98,8 @@ impl View {
     pub(super) fn new(image: Image) -> io::Result<Self> {
         let length = image.length.max(PAGE_BYTES);
         // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing.
-        let start = unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, &image, 0)? };
+        let start =
+            unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, &image, image.offset())? };
         let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
         // SAFETY: the range is the mapping just made; populating changes no content. It spares each reset the faults.
         let _ = unsafe { madvise(start.as_ptr().cast(), length, Advice::LinuxPopulateRead) };
@@ -93,8 +111,8 @@ impl View {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: `start` is a mapping of at least `length` readable bytes that lives as long as `self`, and the file
-        // behind it is sealed, so nobody writes to them.
+        // SAFETY: `start` is a mapping of at least `length` readable bytes that lives as long as `self`, and what is
+        // behind it does not change, so nobody writes to them.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.image.length) }
     }
 }

@@ -112,7 +112,8 @@ impl Mapping {
         let (start, length) = (self.base.as_ptr().cast(), image.length());
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: the range is accessible memory of ours (checked above, invariants 1 and 2), which nobody uses now.
-        let attached = unsafe { mmap(start, length, access, MapFlags::PRIVATE | MapFlags::FIXED, image, 0) };
+        let attached =
+            unsafe { mmap(start, length, access, MapFlags::PRIVATE | MapFlags::FIXED, image, image.offset()) };
         if let Err(error) = attached {
             // The old pages may be gone. Left alone, the hole could become somebody else's memory, which the guest then
             // could reach; so it is filled with pages that fault.

@@ -2,6 +2,7 @@
 //! not its business.
 
 use std::{
+    fs::File,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,13 +21,19 @@ use super::{
 pub(crate) struct Initial(Arc<Beginnings>);
 
 impl Initial {
-    /// Makes initial contents mappable.
+    /// The contents that stand in a file one after the other, in whole pages. The file must stay as it is.
     ///
     /// # Errors
-    /// If the system refuses memory.
-    pub(crate) fn new(contents: &[Vec<u8>]) -> io::Result<Self> {
-        let image = |content: &Vec<u8>| (!content.is_empty()).then(|| Image::of(content)).transpose();
-        let images = contents.iter().map(image).collect::<io::Result<_>>()?;
+    /// If the file is shorter.
+    pub(crate) fn mapped(file: File, lengths: &[usize]) -> io::Result<Self> {
+        let file = Arc::new(file);
+        let mut offset = 0;
+        let mut image = |length: usize| {
+            let image = Image::part_of(&file, offset, length)?;
+            offset += length;
+            Ok((length > 0).then_some(image))
+        };
+        let images = lengths.iter().map(|&length| image(length)).collect::<io::Result<_>>()?;
         Ok(Self(Arc::new(Beginnings { images })))
     }
 }
