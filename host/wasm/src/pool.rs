@@ -445,7 +445,8 @@ async fn keep_house(pool: Rc<Pool>) {
                 drop(instance);
             } else if pool.waiting.get() == 0 && pool.ready.borrow().len() < pool.ready_target() {
                 match Instance::start(&pool.app).await {
-                    Ok(instance) => pool.ready.borrow_mut().push(instance),
+                    // It is cold, so it goes below those that have served.
+                    Ok(instance) => pool.ready.borrow_mut().insert(0, instance),
                     Err(error) => {
                         tracing::error!(app = pool.app.name(), error = %Chain(&error), "cannot fill the stock of instances");
                         // The next request tries again and gets the error.

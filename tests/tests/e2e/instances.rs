@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, thread, time::Duration};
 
-use covet_tests::{Connection, Host};
+use covet_tests::{Connection, Host, command, component};
+use serde_json::json;
 
 #[test]
 fn in_fresh_every_request_starts_from_the_state_after_start_up() {
@@ -14,6 +15,23 @@ fn in_fresh_every_request_starts_from_the_state_after_start_up() {
     }
     assert_eq!(connection.get("/leak/10").json()["kept"], 10);
     assert_eq!(connection.get("/leak/10").json()["kept"], 10);
+}
+
+#[test]
+fn an_application_that_no_snapshot_can_hold_gets_a_new_instance_for_each_request() {
+    let host = Host::run("python/held-handle", &["--threads", "1"]);
+    let mut connection = host.connect();
+    for _ in 0..10 {
+        assert_eq!(connection.get("/counter").json(), json!({"counter": 1, "kept": 1}));
+    }
+    drop(connection);
+    let finished = host.stop();
+    assert!(finished.stderr.contains("resets=0"), "{finished:?}");
+    assert!(finished.stderr.contains("used=10"), "{finished:?}");
+    let mut inspect = command();
+    let output = inspect.arg("inspect").arg(component("python/held-handle")).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("each request gets a new instance, because:\n  its start-up leaves handles"), "{told}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Watcher {
 
     /// Begins to note what is written to a memory from now on. To be called after each [`Mapping::attach`].
     pub(super) fn watch(&self, mapping: &Mapping, length: usize) -> io::Result<()> {
-        let Some(userfaultfd) = &self.userfaultfd else { return Ok(()) };
+        let Some(userfaultfd) = self.userfaultfd.as_ref().filter(|_| length > 0) else { return Ok(()) };
         let start = mapping.base().addr().get() as u64;
         let mut register = Register { start, length: length as u64, mode: REGISTER_MODE_WP, ioctls: 0 };
         // SAFETY: the number is that of a request which takes this structure. What it does to the range, which is ours,
