@@ -3,8 +3,9 @@
 //! A guest that computes gives its thread back after a slice. What decides how long everybody else waits is what runs
 //! before the event loop looks at its sockets again. So guests together run for one slice's time in a turn; who comes
 //! after that waits in line for the next turn. Whose turn it is goes by deficit round robin over tenants: each tenant in
-//! line gets a quantum per round, and what its slices took beyond that is taken off the next one. Eight busy guests of one
-//! tenant delay a neighbour as much as one does.
+//! line gets a quantum per round, and what its slices took beyond that is taken off the next one; and who was not in line
+//! in this round comes first. Eight busy guests of one tenant delay a neighbour as much as one does, and those of eight
+//! tenants do too.
 //!
 //! There is one [`Turns`] for each thread. It has no clock of its own: a task that yields to the event loop tells when a
 //! turn has passed, and sleeps while no guest runs.
@@ -170,7 +171,9 @@ async fn count(turns: Weak<Turns>) {
             continue;
         }
         loop {
-            // Goes behind everything that is ready, and behind the look at the sockets.
+            // Goes behind everything that is ready, and behind the look at the sockets; and once more, behind the tasks
+            // that these have made.
+            yield_now().await;
             yield_now().await;
             if !turns.next() {
                 break;
@@ -179,10 +182,12 @@ async fn count(turns: Weak<Turns>) {
     }
 }
 
-/// Guests that wait, by tenant, in the order of the round.
+/// Guests that wait, by tenant. Who comes new into the line is called before those who have had a quantum of this round,
+/// so that a short call waits for one slice, however many tenants compute (the two lists are those of FQ-CoDel, RFC 8290).
 #[derive(Default)]
 struct Line {
-    shares: VecDeque<Share>,
+    new: VecDeque<Share>,
+    old: VecDeque<Share>,
     waiting: usize,
 }
 
@@ -219,21 +224,20 @@ impl Line {
     /// Calls the next one. Returns whether there was one.
     fn call(&mut self) -> bool {
         while self.waiting > 0 {
-            let Some(share) = self.shares.front_mut() else { return false };
+            let is_new = !self.new.is_empty();
+            let list = if is_new { &mut self.new } else { &mut self.old };
+            let Some(share) = list.front_mut() else { return false };
             if share.credit <= 0 {
-                // Its round is over, and the next one's begins.
-                self.shares.rotate_left(1);
-                if let Some(next) = self.shares.front_mut() {
-                    next.credit += nanoseconds(QUANTUM);
-                }
+                // Its round is over, and it waits for the next one behind everybody else.
+                share.credit += nanoseconds(QUANTUM);
+                let share = list.pop_front();
+                self.old.extend(share);
                 continue;
             }
             let Some((place, waker)) = share.waiting.pop_front() else {
-                // Nothing is saved up for later.
-                self.shares.pop_front();
-                if let Some(next) = self.shares.front_mut() {
-                    next.credit += nanoseconds(QUANTUM);
-                }
+                // Nothing is saved up for later. Who comes back before the round is over is not new again.
+                let share = list.pop_front();
+                self.old.extend(share.filter(|_| is_new));
                 continue;
             };
             self.waiting -= 1;
@@ -245,16 +249,21 @@ impl Line {
             }
         }
         // Debts end with the round.
-        self.shares.clear();
+        self.new.clear();
+        self.old.clear();
         false
     }
 
     fn share(&mut self, tenant: Tenant) -> &mut Share {
-        let index = self.shares.iter().position(|share| share.tenant == tenant).unwrap_or_else(|| {
-            self.shares.push_back(Share { tenant, credit: 0, waiting: VecDeque::new() });
-            self.shares.len() - 1
+        let known = |list: &VecDeque<Share>| list.iter().position(|share| share.tenant == tenant);
+        if let Some(index) = known(&self.old) {
+            return &mut self.old[index];
+        }
+        let index = known(&self.new).unwrap_or_else(|| {
+            self.new.push_back(Share { tenant, credit: nanoseconds(QUANTUM), waiting: VecDeque::new() });
+            self.new.len() - 1
         });
-        &mut self.shares[index]
+        &mut self.new[index]
     }
 }
 
@@ -312,6 +321,53 @@ mod tests {
             if turns.may_run(B, &neighbour, &context()) {
                 slices[1] += 1;
                 turns.charge(B, &neighbour, TICK);
+            }
+        }
+        assert!((95..=105).contains(&slices[0]) && (95..=105).contains(&slices[1]), "{slices:?}");
+    }
+
+    #[test]
+    fn a_tenant_that_comes_now_and_then_is_called_before_all_that_compute() {
+        let turns = Turns::default();
+        let busy: Vec<(Tenant, Ticket)> = (10..20).map(|number| (Tenant(number), Ticket::default())).collect();
+        let mut slices = [0; 10];
+        turns.charge(busy[0].0, &busy[0].1, TICK);
+        for turn in 0..1000 {
+            turns.next();
+            for ((tenant, ticket), slices) in busy.iter().zip(&mut slices) {
+                if turns.may_run(*tenant, ticket, &context()) {
+                    *slices += 1;
+                    turns.charge(*tenant, ticket, 3 * TICK / 2);
+                }
+            }
+            // Not at the beginning, when all are new.
+            if turn % 20 == 19 {
+                let neighbour = Ticket::default();
+                assert!(!turns.may_run(B, &neighbour, &context()), "the turn is used up");
+                turns.next();
+                assert!(turns.may_run(B, &neighbour, &context()), "turn {turn}");
+                turns.charge(B, &neighbour, TICK / 10);
+            }
+        }
+        assert!(slices.iter().all(|slices| (90..=110).contains(slices)), "{slices:?}");
+    }
+
+    #[test]
+    fn a_tenant_that_always_comes_back_is_not_always_new() {
+        let turns = Turns::default();
+        let busy = Ticket::default();
+        turns.charge(A, &busy, TICK);
+        let mut slices = [0, 0];
+        for _ in 0..200 {
+            // One short call after the other.
+            let short = Ticket::default();
+            assert!(!turns.may_run(A, &busy, &context()) && !turns.may_run(B, &short, &context()));
+            turns.next();
+            for (slices, (tenant, ticket)) in slices.iter_mut().zip([(A, &busy), (B, &short)]) {
+                if turns.may_run(tenant, ticket, &context()) {
+                    *slices += 1;
+                    turns.charge(tenant, ticket, TICK);
+                }
             }
         }
         assert!((95..=105).contains(&slices[0]) && (95..=105).contains(&slices[1]), "{slices:?}");
