@@ -24,6 +24,6 @@ build() { # NAME PROJECT TARGET
 
 build hello-python examples/hello-python main:app
 # The other folders there are meant to fail to build; guest-python's own tests try them.
-for name in probe vandal held-handle conflicting-routes invalid-pattern bad-startup; do
+for name in probe vandal isolations held-handle conflicting-routes invalid-pattern bad-startup; do
   build "$name" "tests/guests/python/$name" app:app
 done

@@ -247,8 +247,8 @@ def exports(app: "CovetPy") -> tuple[type, type]:
     import componentize_py_async_support as support
     from componentize_py_types import Err
     from wit_world import exports as generated
+    from wit_world.exports.app import Isolation, RouteKind
     from wit_world.exports.app import Route as RouteRecord
-    from wit_world.exports.app import RouteKind
 
     from . import _loop, _random, _warmup
 
@@ -287,10 +287,12 @@ def exports(app: "CovetPy") -> tuple[type, type]:
         async def handle(self, request: RequestRecord) -> ResponseRecord:
             raise NotImplementedError("see _async_start_handle")
 
+    isolations: dict[str | None, Any] = {"fresh": Isolation.FRESH, "reuse": Isolation.REUSE, "shared": Isolation.SHARED}
+
     class App(generated.App):  # type: ignore[misc]
         def routes(self) -> list[Any]:
             return [
-                RouteRecord(method, route.pattern, utf8(route.name), RouteKind.HTTP)
+                RouteRecord(method, route.pattern, utf8(route.name), RouteKind.HTTP, isolations.get(route.isolation))
                 for route in app.routes
                 for method in route.methods
             ]

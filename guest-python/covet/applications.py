@@ -14,7 +14,7 @@ from .openapi import openapi_document
 from .requests import Request
 from .responses import JSONResponse, Response, as_record
 from .routing import Route
-from .types import Endpoint, ExceptionHandler, Hook
+from .types import Endpoint, ExceptionHandler, Hook, Isolation
 
 __all__ = ["CovetPy"]
 
@@ -95,13 +95,17 @@ class CovetPy:
         tags: Sequence[str] = (),
         deprecated: bool = False,
         include_in_schema: bool = True,
+        isolation: Isolation | None = None,
     ) -> Callable[[E_], E_]:
         """Registers a handler for a path and several methods; `"*"` stands for every method.
 
         The path may have placeholders: `{name}` for a segment or a part of one, `{name:int}` with a type, `{name:path}`
         at the end for all the rest. `status_code` is that of results that bring none of their own, `response_class`
         what they are wrapped in; `summary`, `description`, `tags`, `deprecated` and `include_in_schema` are for the
-        OpenAPI document. Raises ValueError for a path, and TypeError for a handler, that cannot be served.
+        OpenAPI document. `isolation` is for a handler that needs a certain one, whatever the host's default is: `fresh`
+        (a request sees nothing of others), `reuse` (what earlier requests of its instance left) or `shared` (what all
+        requests of its instance do; routes with it share instances). Raises ValueError for a path, and TypeError for a
+        handler, that cannot be served.
         """
 
         def register(endpoint: E_) -> E_:
@@ -119,6 +123,7 @@ class CovetPy:
                     tags=tags,
                     deprecated=deprecated,
                     include_in_schema=include_in_schema,
+                    isolation=isolation,
                 )
             )
             self._openapi_json = None

@@ -94,10 +94,11 @@ def _routes(options: argparse.Namespace) -> int:
         app = _find_app(module, target.attribute)
     except AppError as error:
         raise BuildError(str(error)) from None
-    rows = [(method or "*", route.path, route.name) for route in app.routes for method in route.methods]
-    width = max((len(path) for _, path, _ in rows), default=0)
-    for method, path, name in rows:
-        print(f"{method:<8}{path:<{width}}  {name}")
+    width = max((len(route.path) for route in app.routes), default=0)
+    for route in app.routes:
+        for method in route.methods:
+            isolation = f"  [{route.isolation}]" if route.isolation else ""
+            print(f"{method or '*':<8}{route.path:<{width}}  {route.name}{isolation}")
     return 0
 
 

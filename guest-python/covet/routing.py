@@ -18,7 +18,7 @@ from .exceptions import RequestValidationError
 from .params import Field, InvalidItems, field_of
 from .requests import Request
 from .responses import JSON_HEADERS, Response, as_record, encode_json
-from .types import Endpoint, ErrorDetail
+from .types import Endpoint, ErrorDetail, Isolation
 
 if TYPE_CHECKING:
     from .applications import CovetPy
@@ -47,7 +47,10 @@ class Route:
         tags: Sequence[str] = (),
         deprecated: bool = False,
         include_in_schema: bool = True,
+        isolation: Isolation | None = None,
     ) -> None:
+        if isolation is not None and isolation not in get_args(Isolation):
+            raise ValueError(f"{path}: there is no isolation {isolation!r}: {', '.join(get_args(Isolation))}")
         self.path = path
         self.endpoint = endpoint
         #: In upper case; an empty one stands for every method.
@@ -60,6 +63,7 @@ class Route:
         self.tags = list(tags)
         self.deprecated = deprecated
         self.include_in_schema = include_in_schema
+        self.isolation = isolation
         #: The path as the host reads it, and the names and converters of its placeholders.
         self.pattern, self.placeholders = parse_path(path)
         self.path_names = tuple(name for name, _ in self.placeholders)

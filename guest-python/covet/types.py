@@ -1,9 +1,9 @@
 """Types that several modules and applications share."""
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["Chunk", "Chunks", "Endpoint", "ErrorDetail", "ExceptionHandler", "Hook"]
+__all__ = ["Chunk", "Chunks", "Endpoint", "ErrorDetail", "ExceptionHandler", "Hook", "Isolation"]
 
 #: A handler of a route: a function or a coroutine function.
 Endpoint: TypeAlias = Callable[..., Any]
@@ -19,6 +19,10 @@ ExceptionHandler: TypeAlias = Callable[..., Any]
 
 #: A function or coroutine function without arguments that runs at startup or shutdown.
 Hook: TypeAlias = Callable[[], Any]
+
+#: What of other requests a request can see: nothing; what its instance's earlier requests left; or what all requests of its
+#: instance do.
+Isolation: TypeAlias = Literal["fresh", "reuse", "shared"]
 
 #: One error of a 422 response: `type`, `loc`, `msg`, `input` and, for some types, `ctx`.
 ErrorDetail: TypeAlias = dict[str, Any]

@@ -590,7 +590,7 @@ def install() -> None:
     imports.host = _make_host()  # type: ignore[attr-defined]
     world.imports = imports  # type: ignore[attr-defined]
     exports = _make("wit_world.exports", App=_App, Handler=_Handler)
-    exports.app = _make("wit_world.exports.app", Route=Route, RouteKind=RouteKind)  # type: ignore[attr-defined]
+    exports.app = _make("wit_world.exports.app", Route=Route, RouteKind=RouteKind, Isolation=Isolation)  # type: ignore[attr-defined]
     world.exports = exports  # type: ignore[attr-defined]
     from covet import _bridge
 
@@ -601,12 +601,19 @@ class RouteKind(enum.Enum):
     HTTP = 0
 
 
+class Isolation(enum.Enum):
+    FRESH = 0
+    REUSE = 1
+    SHARED = 2
+
+
 @dataclass
 class Route:
     method: str
     pattern: str
     name: str
     kind: RouteKind
+    isolation: Isolation | None
 
 
 class _App:

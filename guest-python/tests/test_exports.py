@@ -583,3 +583,20 @@ def test_a_context_variable_of_one_request_is_not_seen_by_the_next(serve):
     instance = serve(app)
     for path in ("/sync", "/sync", "/async", "/sync", "/async"):
         assert instance.get(path).text == "none"
+
+
+def test_a_route_asks_for_its_isolation(serve):
+    app = CovetPy()
+
+    @app.get("/room", isolation="shared")
+    def room():
+        return "room"
+
+    @app.get("/plain")
+    def plain():
+        return "plain"
+
+    asked = [route.isolation for route in serve(app).routes]
+    assert [asked[0].name, asked[1]] == ["SHARED", None]
+    with pytest.raises(ValueError, match=r"/x: there is no isolation 'alone': fresh, reuse, shared"):
+        app.get("/x", isolation="alone")(plain)

@@ -2,7 +2,7 @@
 
 use crate::{Request, Response, RouteKind};
 
-pub use crate::bindings::application::exports::covet::app::app::Route;
+pub use crate::bindings::application::exports::covet::app::app::{Isolation, Route};
 
 /// An application. [`export_app!`](crate::export_app) makes a component of it.
 #[allow(async_fn_in_trait, reason = "an instance has one thread, so nothing has to be `Send`")]
@@ -40,13 +40,26 @@ impl Route {
     /// A route for one method, or for every method if `method` is empty. The syntax of patterns is that of
     /// `wit/app.wit`: `{name}` stands for a segment, `{*name}` at the end for the rest of the path.
     pub fn new(method: &str, pattern: &str, name: &str) -> Self {
-        Self { method: method.to_owned(), pattern: pattern.to_owned(), name: name.to_owned(), kind: RouteKind::Http }
+        Self {
+            method: method.to_owned(),
+            pattern: pattern.to_owned(),
+            name: name.to_owned(),
+            kind: RouteKind::Http,
+            isolation: None,
+        }
+    }
+
+    /// Asks for a certain isolation, whatever the host's default is.
+    #[must_use]
+    pub fn with_isolation(self, isolation: Isolation) -> Self {
+        Self { isolation: Some(isolation), ..self }
     }
 }
 
 /// Writes [`App::routes`] and [`App::handle`] from a table, so that the order of the one is always that of the other.
 ///
-/// Each line is a method (`ANY` for every one), a pattern, and an `async fn(Request) -> Response`.
+/// Each line is a method (`ANY` for every one), a pattern, and an `async fn(Request) -> Response`; then, if the route needs
+/// a certain [`Isolation`], `as` and its name.
 ///
 /// ```
 /// # use covet_guest::{App, Request, Response, routes};
@@ -58,7 +71,7 @@ impl Route {
 /// impl App for Users {
 ///     routes! {
 ///         GET "/users/{id}" => show,
-///         PUT "/users/{id}" => change,
+///         PUT "/users/{id}" => change as Reuse,
 ///         ANY "/debug/{*rest}" => trace,
 ///     }
 /// }
@@ -67,9 +80,12 @@ impl Route {
 /// ```
 #[macro_export]
 macro_rules! routes {
-    ($($method:ident $pattern:literal => $handler:path),+ $(,)?) => {
+    ($($method:ident $pattern:literal => $handler:path $(as $isolation:ident)?),+ $(,)?) => {
         fn routes() -> ::std::vec::Vec<$crate::Route> {
-            ::std::vec![$($crate::export::route(stringify!($method), $pattern, stringify!($handler))),+]
+            ::std::vec![$(
+                $crate::export::route(stringify!($method), $pattern, stringify!($handler))
+                    $(.with_isolation($crate::Isolation::$isolation))?
+            ),+]
         }
 
         async fn handle(request: $crate::Request) -> $crate::Response {
@@ -95,7 +111,7 @@ mod tests {
 
     impl App for Table {
         routes! {
-            GET "/a" => inner::first,
+            GET "/a" => inner::first as Shared,
             ANY "/{*rest}" => second,
         }
     }
@@ -117,6 +133,8 @@ mod tests {
         let routes = Table::routes();
         let told: Vec<_> = routes.iter().map(|r| (r.method.as_str(), r.pattern.as_str(), r.name.as_str())).collect();
         assert_eq!(told, [("GET", "/a", "inner::first"), ("", "/{*rest}", "second")]);
+        let asked: Vec<_> = routes.iter().map(|route| route.isolation).collect();
+        assert_eq!(asked, [Some(Isolation::Shared), None]);
     }
 
     #[test]

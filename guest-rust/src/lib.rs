@@ -50,7 +50,7 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod export;
 
-pub use app::{App, Route};
+pub use app::{App, Isolation, Route};
 pub use bindings::application::covet::app::types::{Body, Headers, Request, Response, Trailers};
 pub use bindings::application::exports::covet::app::app::RouteKind;
 pub use body::{BodyTooLarge, stream};

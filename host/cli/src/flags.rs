@@ -8,8 +8,11 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
-use covet_wasm::ResetMethod;
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser},
+};
+use covet_wasm::{Isolation, ResetMethod};
 
 /// Serves web applications whose handlers run as sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -74,10 +77,11 @@ pub(crate) struct RunFlags {
     #[arg(long, env = "COVET_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// What of other requests a request can see: nothing; what its instance's earlier requests left; or what all requests
-    /// of its instance do, while they run too.
-    #[arg(long, env = "COVET_ISOLATION", value_name = "MODE", default_value = "fresh")]
-    pub(crate) isolation: IsolationMode,
+    /// What of other requests a request can see, in the routes that do not say themselves. `fresh`: nothing, it starts
+    /// from the state after start-up. `reuse`: what its instance's earlier requests left, one request at a time.
+    /// `shared`: what all requests of its instance do, while they run too.
+    #[arg(long, env = "COVET_ISOLATION", value_name = "MODE", default_value = "fresh", value_parser = isolation())]
+    pub(crate) isolation: Isolation,
 
     /// Time until the first byte of a response, and for each pause of its body.
     #[arg(long, env = "COVET_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
@@ -168,14 +172,8 @@ pub(crate) struct InspectFlags {
     pub(crate) json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum IsolationMode {
-    /// Every request starts from the state after start-up, in an instance of its own.
-    Fresh,
-    /// Instances serve one request after the other and keep their state.
-    Reuse,
-    /// Instances serve many requests at the same time, which share their state.
-    Shared,
+fn isolation() -> impl TypedValueParser<Value = Isolation> {
+    PossibleValuesParser::new(Isolation::ALL.map(Isolation::name)).try_map(|name| name.parse::<Isolation>())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 use covet_server::{Router, display_route};
-use covet_wasm::{App, Artifact, Description, Limits};
+use covet_wasm::{App, Artifact, Description, Isolation, Limits, Route};
 use serde_json::json;
 
 use crate::{component, failure::Failure, flags::InspectFlags, logging};
@@ -23,8 +23,14 @@ pub(crate) fn inspect(flags: &InspectFlags) -> Result<(), Failure> {
 }
 
 fn as_json(app: &App, artifact: &Artifact, description: &Description) -> serde_json::Value {
-    let route =
-        |route: &covet_wasm::Route| json!({ "method": route.method, "pattern": route.pattern, "name": route.name });
+    let route = |route: &Route| {
+        json!({
+            "method": route.method,
+            "pattern": route.pattern,
+            "name": route.name,
+            "isolation": route.isolation.map(Isolation::name),
+        })
+    };
     json!({
         "name": app.name(),
         "blake3": artifact.digest,
@@ -53,10 +59,15 @@ fn as_text(app: &App, artifact: &Artifact, description: &Description) -> String 
         artifact.path.display(),
         reset(app),
         if app.openapi().is_some() { "yes" } else { "no" },
-        lines(app.routes().iter().map(display_route).collect()),
+        lines(app.routes().iter().map(line_of).collect()),
         lines(description.imports.clone()),
         lines(description.exports.clone()),
     )
+}
+
+fn line_of(route: &Route) -> String {
+    let isolation = route.isolation.map_or(String::new(), |isolation| format!(" [{isolation}]"));
+    format!("{}{isolation}", display_route(route))
 }
 
 /// How an instance gets ready for the next request in `fresh` isolation.

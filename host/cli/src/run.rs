@@ -3,16 +3,11 @@
 use std::{io, sync::Arc};
 
 use covet_server::{ConnectionLimits, Options, ServeError, Server};
-use covet_wasm::{Discard, Isolation, Limits, PoolOptions};
+use covet_wasm::{Discard, Limits, PoolOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    component,
-    failure::Failure,
-    flags::{IsolationMode, RunFlags},
-    logging,
-};
+use crate::{component, failure::Failure, flags::RunFlags, logging};
 
 pub(crate) fn run(flags: RunFlags) -> Result<(), Failure> {
     let _log = logging::start(&flags.component)?;
@@ -79,7 +74,7 @@ fn start(flags: &RunFlags, app: &Arc<covet_wasm::App>, options: Options) -> Resu
     tracing::info!(
         app = app.name(),
         routes = app.routes().len(),
-        isolation = ?flags.isolation,
+        isolation = %flags.isolation,
         threads,
         io = ?server.backend(),
         "serving"
@@ -89,11 +84,6 @@ fn start(flags: &RunFlags, app: &Arc<covet_wasm::App>, options: Options) -> Resu
 
 fn options(flags: &RunFlags) -> Options {
     let threads = flags.threads.map_or_else(|| Options::default().threads, usize::from);
-    let isolation = match flags.isolation {
-        IsolationMode::Fresh => Isolation::Fresh,
-        IsolationMode::Reuse => Isolation::Reuse,
-        IsolationMode::Shared => Isolation::Shared,
-    };
     let mut net = covet_net::Config::default();
     net.io = flags.io;
     Options {
@@ -120,7 +110,7 @@ fn options(flags: &RunFlags) -> Options {
         drain_timeout: flags.drain_timeout,
         access_log: flags.access_log,
     }
-    .with_instances(flags.instances as usize, isolation)
+    .with_instances(flags.instances as usize, flags.isolation)
 }
 
 fn limits(flags: &RunFlags) -> Limits {

@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     fn route(method: &str, pattern: &str) -> Route {
-        Route { method: method.into(), pattern: pattern.into(), name: format!("f{}", pattern.len()) }
+        Route { method: method.into(), pattern: pattern.into(), name: format!("f{}", pattern.len()), isolation: None }
     }
 
     fn router(routes: &[(&str, &str)]) -> Router {

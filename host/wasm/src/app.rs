@@ -14,6 +14,7 @@ use crate::{
     engine::Engine,
     instance::{Instance, StartError},
     interfaces,
+    isolation::Isolation,
     limits::Limits,
     snapshot::{Initial, ResetMethod, Snapshot, Tracker},
     state::{GuestState, Settings, Usage},
@@ -45,6 +46,8 @@ pub struct Route {
     pub pattern: String,
     /// For messages.
     pub name: String,
+    /// The isolation that it needs, if it needs a certain one.
+    pub isolation: Option<Isolation>,
 }
 
 /// What a component says of itself before it is instantiated.
@@ -260,10 +263,15 @@ fn unknown_imports(imports: &[String]) -> Vec<String> {
 }
 
 fn route(route: app::Route) -> Result<Route, LoadError> {
-    let app::Route { method, pattern, name, kind } = route;
+    let app::Route { method, pattern, name, kind, isolation } = route;
+    let isolation = isolation.map(|asked| match asked {
+        app::Isolation::Fresh => Isolation::Fresh,
+        app::Isolation::Reuse => Isolation::Reuse,
+        app::Isolation::Shared => Isolation::Shared,
+    });
     let refused = |kind, pattern, name| Err(LoadError::Kind { pattern, name, kind });
     match kind {
-        RouteKind::Http => Ok(Route { method, pattern, name }),
+        RouteKind::Http => Ok(Route { method, pattern, name, isolation }),
         RouteKind::Websocket => refused("websocket", pattern, name),
         RouteKind::Grpc => refused("grpc", pattern, name),
     }

@@ -35,6 +35,44 @@ fn an_application_that_no_snapshot_can_hold_gets_a_new_instance_for_each_request
 }
 
 #[test]
+fn each_route_has_the_isolation_that_it_asks_for() {
+    for (default, of_default) in [("fresh", [1, 1, 1]), ("reuse", [4, 5, 6]), ("shared", [4, 5, 6])] {
+        let host = Host::run("python/isolations", &["--threads", "1", "--isolation", default]);
+        let mut connection = host.connect();
+        let mut served = |path: &str| [0; 3].map(|_| connection.get(path).json().as_i64().unwrap());
+        assert_eq!(served("/fresh"), [1, 1, 1]);
+        assert_eq!(served("/reuse"), [1, 2, 3]);
+        assert_eq!(served("/shared"), [1, 2, 3]);
+        assert_eq!(
+            served("/default"),
+            of_default,
+            "{default}: its routes and the others of this isolation go together"
+        );
+        assert_eq!(served("/fresh"), [1, 1, 1]);
+        drop(connection);
+        let address = host.address();
+        let waits = thread::spawn(move || Connection::open(address).get("/meet").text());
+        let met = host.get("/meet").text();
+        let mut both = [met, waits.join().unwrap()];
+        both.sort();
+        assert_eq!(both, ["first", "second"], "requests of a shared instance run at the same time");
+        let finished = host.stop();
+        let shutdowns = finished.stderr.matches("at the end").count();
+        assert_eq!(shutdowns, 3, "in each kept instance, and once for fresh: {finished:?}");
+    }
+}
+
+#[test]
+fn inspect_tells_the_isolation_of_each_route() {
+    let mut inspect = command();
+    let output = inspect.arg("inspect").arg(component("python/isolations")).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    for line in ["  GET /default (default)\n", "  GET /reuse (reuse) [reuse]\n", "  GET /meet (meet) [shared]\n"] {
+        assert!(told.contains(line), "{told}");
+    }
+}
+
+#[test]
 fn fresh_is_the_default() {
     let host = Host::run("python/probe", &[]);
     assert_eq!(host.get("/counter").json()["counter"], 1);

@@ -19,6 +19,15 @@ fn the_example_in_rust_answers() {
 }
 
 #[test]
+fn a_route_in_rust_asks_for_its_isolation() {
+    let host = Host::run("rust/hello", &["--threads", "1"]);
+    let mut connection = host.connect();
+    let mut counts = |path: &str| [0; 2].map(|_| connection.get(path).text());
+    assert_eq!(counts("/count"), ["1", "1"]);
+    assert_eq!(counts("/count/reuse"), ["1", "2"]);
+}
+
+#[test]
 fn a_middleware_in_front_of_an_application_sees_both_ways_and_passes_bodies_through() {
     let layers = ["rust/header", "rust/header", "rust/hello"].map(|name| fs::read(component(name)).unwrap());
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ impl App for Hello {
         POST "/echo" => echo,
         POST "/forward" => forward,
         GET "/count" => count,
+        GET "/count/reuse" => count as Reuse,
     }
 }
 
