@@ -22,8 +22,12 @@ build() { # NAME PROJECT TARGET
   echo "$digest" >"$out/$name.stamp"
 }
 
+# For the extensions that have to be compiled.
+COVET_RUST_SRC=${COVET_RUST_SRC:-$(scripts/rust-src.sh)}
+export COVET_RUST_SRC
+
 build hello-python examples/hello-python main:app
 # The other folders there are meant to fail to build; guest-python's own tests try them.
-for name in probe vandal isolations held-handle conflicting-routes invalid-pattern bad-startup; do
+for name in probe vandal isolations validation held-handle conflicting-routes invalid-pattern bad-startup; do
   build "$name" "tests/guests/python/$name" app:app
 done

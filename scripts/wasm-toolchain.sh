@@ -12,9 +12,7 @@
 set -euo pipefail
 
 readonly TARGET=wasm32-wasip2
-# It carries rust-src of several recent compilers, and a wasi-libc that knows wasip2; Debian 12 and 13 have neither.
-readonly SUITE=trixie-backports
-readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+source "$(dirname "${BASH_SOURCE[0]}")/backports.sh"
 
 main() {
     command -v rustc >/dev/null || fail "there is no rustc in PATH"
@@ -74,10 +72,7 @@ find_sysroot() {
 # Builds the sysroot in a directory inside $1 and renames it, so that nobody ever sees half of one.
 build() {
     local cache=$1
-    local tool
-    for tool in apt-get apt-cache dpkg-deb cargo; do
-        command -v "$tool" >/dev/null || fail "$TARGET is not installed and there is no $tool to build it with"
-    done
+    command -v cargo >/dev/null || fail "$TARGET is not installed and there is no cargo to build it with"
     say "$TARGET is not installed for rustc $RELEASE. \`rustup target add $TARGET\` is the ordinary way to get it;"
     say "building it from Debian's packages instead (half a minute, about 80 MB in $cache)"
     # Always the same path, since it is part of the identity that cargo gives to what it compiles; a second build is then
@@ -86,7 +81,11 @@ build() {
     rm -rf "$WORK"
     mkdir "$WORK"
     trap 'rm -rf "$WORK"' EXIT
-    fetch_sources
+    LIBRARY=$("$(dirname "${BASH_SOURCE[0]}")/rust-src.sh")
+    readonly LIBRARY
+    open_backports "$WORK/apt"
+    download_package "$WORK" wasi-libc
+    dpkg-deb -x "$WORK"/wasi-libc_*.deb "$WORK/wasi-libc"
     build_std
     assemble "$WORK/sysroot"
     local digest sysroot
@@ -98,53 +97,7 @@ build() {
     say "made $sysroot"
 }
 
-# Unpacks rust-src and wasi-libc below $WORK.
-fetch_sources() {
-    local lists=$WORK/apt
-    mkdir -p "$lists"/{empty,state/lists/partial,cache/archives/partial}
-    : >"$lists/status"
-    [[ -f $KEYRING ]] || fail "$KEYRING is missing: this needs Debian's keys (package debian-archive-keyring)"
-    echo "deb [signed-by=$KEYRING] $(mirror) $SUITE main" >"$lists/sources.list"
-    # An apt of its own: one suite, its own lists and cache, no package counted as installed. The system's
-    # configuration, and with it a proxy, stays in force.
-    local options=(
-        -o Dir::Etc::SourceList="$lists/sources.list" -o Dir::Etc::SourceParts="$lists/empty"
-        -o Dir::Etc::Preferences="$lists/no-preferences" -o Dir::Etc::PreferencesParts="$lists/empty"
-        -o Dir::State="$lists/state" -o Dir::State::status="$lists/status" -o Dir::Cache="$lists/cache"
-        -o Acquire::Languages=none
-        # Root's apt would download as the user _apt, who may not write here.
-        -o APT::Sandbox::User="$(id -un)"
-        # A frozen mirror keeps its packages and lets its Release file expire. Its signature is checked all the same;
-        # what is given up is to notice that a mirror withholds newer packages, and here an exact version is wanted.
-        -o Acquire::Check-Valid-Until=false
-    )
-    apt-get "${options[@]}" -qq update >&2 || fail "cannot read $SUITE from $(mirror)"
-    # `1.95.0+dfsg1-2~bpo13+1` for 1.95.0. std belongs to exactly one version of the compiler.
-    local versions version
-    versions=$(apt-cache "${options[@]}" madison rust-src | awk '{print $3}' | sort -Vu)
-    version=$(grep -F "$RELEASE+" <<<"$versions" | tail -n1 || true)
-    [[ -n $version ]] || fail "$SUITE has no rust-src for rustc $RELEASE; it has: ${versions//$'\n'/ }"
-    (cd "$WORK" && apt-get "${options[@]}" -qq download "rust-src=$version" wasi-libc >&2) ||
-        fail "cannot download rust-src $version and wasi-libc"
-    mkdir "$WORK/rust-src" "$WORK/wasi-libc"
-    # Only the library: 60 of 430 MB.
-    dpkg-deb --fsys-tarfile "$WORK"/rust-src_*.deb |
-        tar -x -C "$WORK/rust-src" --strip-components=5 --wildcards './usr/src/rustc-*/library/*'
-    dpkg-deb -x "$WORK"/wasi-libc_*.deb "$WORK/wasi-libc"
-}
-
-# The Debian mirror that the machine uses, else the one for all.
-mirror() {
-    { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{sources,list} 2>/dev/null || true; } |
-        awk '
-            ($1 == "URIs:" || $1 == "deb") {
-                for (i = 2; i <= NF; i++)
-                    if ($i ~ /^https?:.*\/debian\/?$/) { print $i; found = 1; exit }
-            }
-            END { if (!found) print "http://deb.debian.org/debian" }'
-}
-
-# Compiles std for the target with the sources below $WORK.
+# Compiles std for the target, in $WORK.
 build_std() {
     mkdir -p "$WORK/std/src"
     echo '#![no_std]' >"$WORK/std/src/lib.rs"
@@ -165,7 +118,7 @@ TOML
         # fits counts.
         --remap-path-prefix="$WORK=/build"
         --remap-path-prefix="${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo"
-        --remap-path-prefix="$WORK/rust-src=/rustc/$COMMIT/library"
+        --remap-path-prefix="$LIBRARY=/rustc/$COMMIT/library"
     )
     local joined
     joined=$(IFS=$'\x1f' && echo "${flags[*]}")
@@ -174,7 +127,7 @@ TOML
     (
         cd "$WORK/std"
         unset RUSTFLAGS CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS CARGO_BUILD_TARGET
-        RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$WORK/rust-src \
+        RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$LIBRARY \
             CARGO_ENCODED_RUSTFLAGS=$joined CARGO_TARGET_DIR=$WORK/target \
             cargo build --quiet --release --target "$TARGET" -Zbuild-std=std,panic_abort >&2
     ) || fail "std did not build"

@@ -7,6 +7,7 @@ and tested where there are no bindings. What a handler does with a request is in
 import gc
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -309,6 +310,10 @@ def exports(app: "CovetPy") -> tuple[type, type]:
             gc.collect()
             # What start-up made stays, and need not be traversed by the collections of requests.
             gc.freeze()
+            # Memory cannot be made smaller again, so an instance whose memory grows in a request is not put back but
+            # thrown away. What requests usually need is free memory at its end already.
+            with suppress(MemoryError):
+                bytes(HEADROOM)
 
         async def shutdown(self) -> None:
             if (message := await app.shutdown()) is not None:
@@ -403,6 +408,9 @@ def _without_stream() -> Any:
 EMPTY = BodyEmpty()
 ABSENT = TrailersAbsent()
 INTERNAL_ERROR = '{"detail":"Internal Server Error"}'
+#: Bytes that a request may use beyond what start-up left before the memory has to grow.
+HEADROOM = 4 << 20
+
 #: The route of the requests with which the host warms an instance up; they are answered with 204, and reach no application.
 WARM_UP = 0xFFFFFFFF
 #: Larger binaries are streamed, because componentize-py 0.25 leaks lists of bytes.

@@ -1,4 +1,4 @@
-"""The command `covet`: build, run, routes, doctor."""
+"""The command `covet`: build, run, routes, extensions, doctor."""
 
 import argparse
 import importlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import covet
 
+from ._build import extensions
 from ._build.component import build, fingerprint
 from ._build.dependencies import cache_folder
 from ._build.progress import Progress
@@ -102,6 +103,17 @@ def _routes(options: argparse.Namespace) -> int:
     return 0
 
 
+def _extensions(options: argparse.Namespace) -> int:
+    """Lists the native extensions that applications may use."""
+    del options
+    compiled = extensions.built(cache_folder())
+    for extension in extensions.KNOWN:
+        versions = [entry.partition(" ")[2] for entry in compiled if entry.partition(" ")[0] == extension.name]
+        state = f"compiled: {', '.join(versions)}" if versions else "compiled when an application first needs it"
+        print(f"{extension.name:<17}{extension.summary}; {state}")
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     """Says what is there and what is missing."""
     del options
@@ -113,6 +125,7 @@ def _doctor(options: argparse.Namespace) -> int:
         ("pip", _version("pip", None)),
         ("covet-host", f"{_host_version(host)} ({host})" if host else "missing: put it on the PATH or set COVET_HOST"),
         ("wit", "ok" if (Path(covet.__file__).parent / "wit" / "worlds.wit").is_file() else "missing"),
+        ("extensions", ", ".join(extensions.built(cache_folder())) or "none compiled yet"),
         ("cache", str(cache_folder())),
     ]
     for name, state in checks:
@@ -185,6 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("routes", help="list the routes of an application")
     _add_app(listing)
     listing.set_defaults(command=_routes)
+
+    extending = commands.add_parser("extensions", help="list the native extensions that applications may use")
+    extending.set_defaults(command=_extensions)
 
     checking = commands.add_parser("doctor", help="say what is installed and what is missing")
     checking.set_defaults(command=_doctor)

@@ -59,7 +59,7 @@ def build(
             step.result = f"{_count(len(files), 'file')} of {target.import_root.name}"
         if with_dependencies:
             with progress.step("Dependencies") as step:
-                installed = _dependencies.install(target.project, refresh)
+                installed = _dependencies.install(target.project, refresh, progress.line)
                 if installed.folder is not None:
                     shutil.copytree(installed.folder, layout.dependencies, dirs_exist_ok=True)
                 step.result = ", ".join(installed.packages) or "none"

@@ -1,4 +1,5 @@
-"""Finds what an application depends on and puts it into a folder: pure Python only, for Python 3.14 in a component.
+"""Finds what an application depends on and puts it into a folder: pure Python for Python 3.14 in a component, and the
+native extensions that `extensions` can compile.
 
 The work is pip's. It is told which platform is meant; the environment markers, which pip takes from the interpreter that
 runs it, are set by a few lines that run before pip does.
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import extensions
 from .project import BuildError
 
 __all__ = ["Dependencies", "cache_folder", "find_requirements", "install"]
@@ -56,19 +59,19 @@ def find_requirements(project: Path) -> tuple[str, list[str]]:
     return "", []
 
 
-def install(project: Path, refresh: bool = False) -> Dependencies:
-    """Installs the dependencies of a project, or finds them in the cache."""
+def install(project: Path, refresh: bool = False, say: Callable[[str], None] = print) -> Dependencies:
+    """Installs the dependencies of a project, or finds them in the cache. `say` gets a line before anything long."""
     source, lines = find_requirements(project)
     if not lines:
         return Dependencies(None, [])
     key = hashlib.sha256(json.dumps([FORMAT, PYTHON, sorted(lines)]).encode()).hexdigest()[:32]
     folder = cache_folder() / "dependencies" / key
     if refresh or not folder.is_dir():
-        _install_into(folder, source, lines)
+        _install_into(folder, source, lines, say)
     return Dependencies(folder, _installed(folder))
 
 
-def _install_into(folder: Path, source: str, lines: list[str]) -> None:
+def _install_into(folder: Path, source: str, lines: list[str], say: Callable[[str], None]) -> None:
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
         raise BuildError(
             f"{source} names dependencies, and pip, which installs them, is missing; run: {sys.executable} -m ensurepip"
@@ -79,6 +82,10 @@ def _install_into(folder: Path, source: str, lines: list[str]) -> None:
         (work / "wheels").mkdir()
         requirements = work / "requirements.txt"
         requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        for extension in _extensions_of(requirements):
+            wheel = extensions.provide(extension, cache_folder(), _download_source, say)
+            if wheel is not None:
+                shutil.copy(wheel, work / "wheels")
         built: set[str] = set()
         while True:
             target = work / "target"
@@ -109,6 +116,28 @@ def _install_into(folder: Path, source: str, lines: list[str]) -> None:
         target.rename(folder)
 
 
+def _extensions_of(requirements: Path) -> list[str]:
+    """The extensions that the requirements would lead to on an ordinary machine, each with its version.
+
+    Without this pip would look for older and older versions of whatever needs them, down to one that does not.
+    """
+    platforms = [f"--platform={name}" for name in ("any", "manylinux2014_x86_64", "manylinux_2_28_x86_64")]
+    abis = [f"--abi={name}" for name in ("none", "abi3", f"cp{PYTHON.replace('.', '')}")]
+    with tempfile.TemporaryDirectory() as target:
+        result = _pip(
+            [
+                *("install", "--dry-run", "--quiet", "--report", "-", "--target", target, "--only-binary=:all:"),
+                *(*platforms, *abis, "--implementation=cp", f"--python-version={PYTHON}", "--requirement", str(requirements)),
+            ],
+            as_guest=True,
+        )
+    if result.returncode != 0:
+        # What cannot be resolved there cannot be here, and is explained when it is tried.
+        return []
+    packages = [item["metadata"] for item in json.loads(result.stdout)["install"]]
+    return [f"{found['name']}=={found['version']}" for found in packages if extensions.known(found["name"])]
+
+
 def _build_wheel(requirement: str, wheels: Path, source: str) -> None:
     """Builds a package that has no wheel at all, if that gives a pure one. Raises BuildError that names it if not."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -130,10 +159,18 @@ def _build_wheel(requirement: str, wheels: Path, source: str) -> None:
             shutil.move(str(wheel), wheels / wheel.name)
 
 
+def _download_source(requirement: str, folder: Path) -> Path:
+    result = _pip(["download", "--no-deps", "--no-binary=:all:", "--dest", str(folder), requirement])
+    archives = list(folder.glob("*.tar.gz"))
+    if result.returncode != 0 or not archives:
+        raise BuildError(f"the source of {requirement!r} cannot be downloaded:\n{_last_lines(result.stderr)}")
+    return archives[0]
+
+
 def _native_message(requirement: str, source: str, reason: str) -> str:
     name = _name_of(requirement)
     message = (
-        f"{source} needs {name!r}, which has native code: {reason}. A component runs pure Python only.\n"
+        f"{source} needs {name!r}, which has native code: {reason}. A component runs pure Python, and the extensions that `covet extensions` lists.\n"
         f"Take {name!r} out of the dependencies, or use a version or another package that is pure Python"
     )
     if (alternative := ALTERNATIVES.get(name.lower().replace("_", "-"))) is not None:
@@ -220,7 +257,6 @@ ALTERNATIVES = {
     "orjson": "the standard library's json; covet writes JSON with its C encoder",
     "ujson": "the standard library's json",
     "uvloop": "covet brings its own event loop",
-    "pydantic-core": "pydantic below 2 is pure Python",
     "psycopg2": "pg8000 is pure Python",
     "cryptography": "the standard library's hashlib and hmac cover hashes and signatures with a shared key",
     "lxml": "the standard library's xml.etree",

@@ -163,6 +163,30 @@ fn a_secret_is_found_where_an_instance_keeps_its_memory() {
 }
 
 #[test]
+fn a_native_extension_is_put_back_like_everything_else() {
+    let host = Host::run("python/validation", &["--threads", "1", "--audit", "1", "--access-log", "false"]);
+    let pristine = host.get("/state").json();
+    let good = json!({"name": "tea", "price": 2.5, "tags": ["hot"], "parent": {"name": "drinks", "price": 1}});
+    for number in 1..=20 {
+        let made = host.get(&format!("/adapter/{number}")).json();
+        assert_eq!(made, json!({"kept": 2, "sum": number * (number - 1) / 2, "fields": number}));
+        assert_eq!(host.get("/fail").status, 500);
+        assert_eq!(host.get("/change").text(), "changed");
+        let answer = host.post("/items", good.to_string());
+        assert_eq!((answer.status, &answer.json()["parent"]["name"]), (200, &json!("drinks")));
+        let refused = host.post("/items", r#"{"name":"","price":"dear","parent":{"price":0}}"#);
+        assert_eq!(refused.status, 422);
+        let places: Vec<_> = refused.json().as_array().unwrap().iter().map(|error| error["loc"].to_string()).collect();
+        assert_eq!(places, [r#"["name"]"#, r#"["price"]"#, r#"["parent","name"]"#, r#"["parent","price"]"#]);
+        assert_eq!(host.get("/state").json(), pristine);
+    }
+    let finished = host.stop();
+    let instances = Instances::of(&finished);
+    assert_eq!((instances.discarded.as_str(), instances.resets), ("", instances.requests), "{instances:?}");
+    assert_intact(&finished);
+}
+
+#[test]
 fn beside_vandals_everybody_else_sees_the_pristine_state_and_his_own_data() {
     const NASTY: usize = 8;
     const INNOCENT: usize = 12;
