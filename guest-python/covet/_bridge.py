@@ -4,10 +4,8 @@ The records of the package are defined here, and `connect` puts them into the bi
 and tested where there are no bindings. What a handler does with a request is in `routing`, how a call runs in `_loop`.
 """
 
-import gc
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -251,7 +249,7 @@ def exports(app: "CovetPy") -> tuple[type, type]:
     from wit_world.exports.app import Isolation, RouteKind
     from wit_world.exports.app import Route as RouteRecord
 
-    from . import _loop, _random, _warmup
+    from . import _loop, _random, _settle, _warmup
 
     start, start_sync = _loop.start, _loop.start_sync
     table = [(route.run, route.is_async) for route in app.routes for _ in route.methods]
@@ -307,13 +305,7 @@ def exports(app: "CovetPy") -> tuple[type, type]:
                 raise Err(utf8(message))
             # The host may start every request from a copy of the memory as it is now.
             _random.restart()
-            gc.collect()
-            # What start-up made stays, and need not be traversed by the collections of requests.
-            gc.freeze()
-            # Memory cannot be made smaller again, so an instance whose memory grows in a request is not put back but
-            # thrown away. What requests usually need is free memory at its end already.
-            with suppress(MemoryError):
-                bytes(HEADROOM)
+            _settle.settle()
 
         async def shutdown(self) -> None:
             if (message := await app.shutdown()) is not None:
@@ -408,9 +400,6 @@ def _without_stream() -> Any:
 EMPTY = BodyEmpty()
 ABSENT = TrailersAbsent()
 INTERNAL_ERROR = '{"detail":"Internal Server Error"}'
-#: Bytes that a request may use beyond what start-up left before the memory has to grow.
-HEADROOM = 4 << 20
-
 #: The route of the requests with which the host warms an instance up; they are answered with 204, and reach no application.
 WARM_UP = 0xFFFFFFFF
 #: Larger binaries are streamed, because componentize-py 0.25 leaks lists of bytes.

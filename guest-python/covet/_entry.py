@@ -4,7 +4,6 @@
 a report file for the build tool, because componentize-py shows little of what a guest prints.
 """
 
-import gc
 import importlib
 import importlib.util
 import json
@@ -26,7 +25,7 @@ from importlib.machinery import (
 from types import CodeType, ModuleType
 from typing import Any
 
-from . import _bridge, _logging, _output, _random, _warmup
+from . import _bridge, _logging, _output, _random, _settle, _warmup
 from .applications import CovetPy
 from .exceptions import HostUnavailable
 
@@ -64,8 +63,7 @@ def load(config_file: str) -> tuple[type, type]:
     sys.meta_path.append(_NothingLater())
     # What the application drew while it was imported is known to everyone who has the component.
     _random.restart()
-    gc.collect()
-    gc.freeze()
+    _settle.settle()
     return handler, exported
 
 

@@ -10,9 +10,11 @@
 //! 3. Giving all pages back to the system, which needs nothing and costs 0.4 to 1.2 ms.
 //!
 //! Pages stay noted after they were put back: protecting them anew would cost a fault for each page and request. So every
-//! reset puts back all pages that any request has written to, which for a Python application are about 200.
+//! reset puts back all pages that any request has written to, which for a Python application are about 50; and it only has
+//! to look for more if the thread has had page faults since the last look ([`faults`](super::faults)), because a look costs
+//! 2 ns for each page that there is.
 
-use std::{cell::RefCell, fs::File, io, os::fd::OwnedFd, sync::Arc};
+use std::{fs::File, io, mem, os::fd::OwnedFd, sync::Arc};
 
 use rustix::{
     ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode},
@@ -21,6 +23,7 @@ use rustix::{
 
 use super::{
     PAGE_BYTES,
+    faults::Faults,
     image::{Image, View},
     mapping::Mapping,
 };
@@ -53,6 +56,15 @@ pub(super) struct Watcher {
     method: ResetMethod,
     userfaultfd: Option<OwnedFd>,
     pagemap: Option<File>,
+}
+
+/// Which pages of one memory were found to be written to since it was attached. Not `Send`, so whatever owns the memory
+/// stays on the thread whose faults are counted.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    regions: Vec<PageRegion>,
+    /// Right before they were looked for; none if that has to be done again in any case.
+    looked: Option<Faults>,
 }
 
 /// What a reset did.
@@ -122,44 +134,43 @@ impl Watcher {
     ///
     /// # Safety
     /// Nobody else reads or writes the memory meanwhile. `view` is the image that was attached last; since then the
-    /// memory was watched and did not grow.
-    pub(super) unsafe fn restore(&self, mapping: &Mapping, view: &View) -> io::Result<Restored> {
+    /// memory was watched and did not grow, only this thread has written to it, and `written` was used for it and no other.
+    pub(super) unsafe fn restore(&self, mapping: &Mapping, view: &View, written: &mut Written) -> io::Result<Restored> {
         let length = view.image().length();
         let Some(pagemap) = &self.pagemap else {
             // SAFETY: the caller's promise; the image covers the range.
             unsafe { mapping.decommit(length)? };
             return Ok(Restored { pages: 0, decommitted: true });
         };
-        REGIONS.with_borrow_mut(|regions| {
-            regions.clear();
-            let start = mapping.base().addr().get() as u64;
-            self.scan(pagemap, start, start + length as u64, regions)?;
-            let pages = regions.iter().map(|region| (region.end - region.start) as usize / PAGE_BYTES).sum();
-            if pages > PAGES_KEPT_MAX {
-                // A request that wrote to so many pages would make every later one pay for putting them back.
-                // SAFETY: as above.
-                unsafe { mapping.decommit(length)? };
-                if let Some(userfaultfd) = &self.userfaultfd {
-                    // The kernel's notes went with the pages.
-                    self.protect(userfaultfd, start, length)?;
-                }
-                return Ok(Restored { pages, decommitted: true });
-            }
-            for region in regions.iter() {
-                let (from, to) = ((region.start - start) as usize, (region.end - start) as usize);
-                // SAFETY: the caller's promise.
-                unsafe { mapping.write(from, &view.bytes()[from..to]) };
-            }
-            Ok(Restored { pages, decommitted: false })
-        })
+        let faults = Faults::now()?;
+        let start = mapping.base().addr().get() as u64;
+        if written.looked.replace(faults) != Some(faults) {
+            written.regions.clear();
+            self.scan(pagemap, start, start + length as u64, &mut written.regions)?;
+        }
+        let pages = written.regions.iter().map(|region| (region.end - region.start) as usize / PAGE_BYTES).sum();
+        if pages > PAGES_KEPT_MAX {
+            // A request that wrote to so many pages would make every later one pay for putting them back.
+            // SAFETY: the caller's promise.
+            unsafe { self.trim(mapping, view, written)? };
+            return Ok(Restored { pages, decommitted: true });
+        }
+        for region in &written.regions {
+            let (from, to) = ((region.start - start) as usize, (region.end - start) as usize);
+            // SAFETY: the caller's promise.
+            unsafe { mapping.write(from, &view.bytes()[from..to]) };
+        }
+        Ok(Restored { pages, decommitted: false })
     }
 
     /// Gives all private pages of an unused memory back to the system.
     ///
     /// # Safety
     /// As [`Watcher::restore`].
-    pub(super) unsafe fn trim(&self, mapping: &Mapping, view: &View) -> io::Result<()> {
+    pub(super) unsafe fn trim(&self, mapping: &Mapping, view: &View, written: &mut Written) -> io::Result<()> {
         let length = view.image().length();
+        // The kernel's notes go with the pages, and so does the memory for these.
+        drop(mem::take(written));
         // SAFETY: the caller's promise; the image covers the range.
         unsafe { mapping.decommit(length)? };
         match &self.userfaultfd {
@@ -217,14 +228,21 @@ impl Watcher {
         unsafe {
             mapping.attach(view.image())?;
             self.watch(&mapping, content.len())?;
-            for round in 1..=3 {
+            let mut written = Written::default();
+            for round in 1..=6 {
                 mapping.write(PAGE_BYTES, &[0xff; 2 * PAGE_BYTES]);
                 mapping.write(5 * PAGE_BYTES + 17, &[round]);
-                if round == 2 {
-                    self.trim(&mapping, &view)?;
-                    mapping.write(7 * PAGE_BYTES, &[0xee]);
+                match round {
+                    // A page that was not written to before: to be found by the fault.
+                    2 => mapping.write(3 * PAGE_BYTES, &[round]),
+                    4 => {
+                        self.trim(&mapping, &view, &mut written)?;
+                        mapping.write(7 * PAGE_BYTES, &[0xee]);
+                    }
+                    5 => mapping.write(6 * PAGE_BYTES + 1, &[round]),
+                    _ => {}
                 }
-                let restored = self.restore(&mapping, &view)?;
+                let restored = self.restore(&mapping, &view, &mut written)?;
                 let is_plausible = self.method == ResetMethod::Decommit || (1..=PAGES).contains(&restored.pages);
                 if mapping.bytes() != content || !is_plausible {
                     return Err(io::Error::other("written pages were not found"));
@@ -239,11 +257,6 @@ impl Watcher {
 const PAGES_KEPT_MAX: usize = 1024;
 /// Runs of pages that one call of the kernel may report.
 const REGIONS_PER_CALL: usize = 512;
-
-thread_local! {
-    /// Kept, so that a reset allocates nothing.
-    static REGIONS: RefCell<Vec<PageRegion>> = const { RefCell::new(Vec::new()) };
-}
 
 fn open_userfaultfd() -> io::Result<OwnedFd> {
     // Only faults of user space can be noted by a process without privileges, and the flag says that this is enough. In

@@ -25,6 +25,8 @@ mod check;
 mod contents;
 #[allow(unsafe_code, reason = "asks the kernel about memory, see its SAFETY comments")]
 mod dirty;
+#[allow(unsafe_code, reason = "asks the kernel for a count, see its SAFETY comments")]
+mod faults;
 #[allow(unsafe_code, reason = "maps memory, see its SAFETY comments")]
 mod image;
 #[allow(unsafe_code, reason = "owns address space, see its invariants")]

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     PAGE_BYTES,
-    dirty::{ResetMethod, Restored, Watcher},
+    dirty::{ResetMethod, Restored, Watcher, Written},
     image::{Image, View},
     mapping::Mapping,
     memories::{self, Beginnings},
@@ -81,6 +81,8 @@ pub(crate) struct Sandbox<T: 'static> {
     store: wasmtime::Store<T>,
     memories: Vec<Arc<Mapping>>,
     snapshot: Option<Arc<Snapshot>>,
+    /// Of each memory, since the snapshot was attached. It keeps the store on its thread.
+    written: Vec<Written>,
 }
 
 /// Why an instance could not be put back.
@@ -108,7 +110,7 @@ impl<T: Send + 'static> Sandbox<T> {
     ) -> wasmtime::Result<(Self, R)> {
         let sizes = snapshot.map_or(&[][..], |snapshot| &snapshot.sizes);
         let (result, memories) = memories::collect(&initial.0, sizes, instantiate(&mut store)).await;
-        Ok((Self { store, memories, snapshot: None }, result?))
+        Ok((Self { store, memories, snapshot: None, written: Vec::new() }, result?))
     }
 
     pub(crate) fn store(&mut self) -> &mut wasmtime::Store<T> {
@@ -145,6 +147,7 @@ impl<T: Send + 'static> Sandbox<T> {
             snapshot.tracker.0.watch(memory, view.image().length())?;
         }
         self.snapshot = Some(snapshot.clone());
+        self.written = self.memories.iter().map(|_| Written::default()).collect();
         Ok(())
     }
 
@@ -159,10 +162,11 @@ impl<T: Send + 'static> Sandbox<T> {
             return Err(RestoreError::Grown);
         }
         let mut pages = 0;
-        for (memory, view) in self.memories.iter().zip(&snapshot.views) {
+        for ((memory, view), written) in self.memories.iter().zip(&snapshot.views).zip(&mut self.written) {
             // SAFETY: `&mut self` holds the store, so nobody uses its memories; `attach` has attached the view and begun
-            // to watch, and the memory has not grown since.
-            let Restored { pages: more, .. } = unsafe { snapshot.tracker.0.restore(memory, view)? };
+            // to watch, and the memory has not grown since. A guest writes only while its store is polled, and since
+            // `written` is not `Send`, neither is the store's owner: it was always polled by this thread.
+            let Restored { pages: more, .. } = unsafe { snapshot.tracker.0.restore(memory, view, written)? };
             pages += more;
         }
         Ok(Reset { pages, time: began.elapsed() })
@@ -177,9 +181,9 @@ impl<T: Send + 'static> Sandbox<T> {
         if self.memories.iter().any(|memory| memory.has_grown()) {
             return Err(RestoreError::Grown);
         }
-        for (memory, view) in self.memories.iter().zip(&snapshot.views) {
+        for ((memory, view), written) in self.memories.iter().zip(&snapshot.views).zip(&mut self.written) {
             // SAFETY: as in `restore`.
-            unsafe { snapshot.tracker.0.trim(memory, view)? };
+            unsafe { snapshot.tracker.0.trim(memory, view, written)? };
         }
         Ok(())
     }
