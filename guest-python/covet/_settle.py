@@ -10,6 +10,7 @@ Objects that somebody may want to see end are left alone: those with `__del__`, 
 
 import gc
 import opcode
+import os
 import struct
 import sys
 import types
@@ -62,11 +63,18 @@ def _immortalize(memory: "memoryview[int]") -> None:
 
 def _fill_gaps() -> None:
     """Takes all free memory but that at the end, from the largest pieces to the smallest."""
+    global _are_gaps_known
     try:
-        # Larger than any gap, so it is at the end.
-        end = id(bytes(HEADROOM))
+        # Takes a buffer of that size, fails, and gives it back: memory has grown, and its pages are still untouched.
+        os.read(-1, HEADROOM * 3 // 4 if _are_gaps_known else HEADROOM)
+    except OSError:
+        pass
     except MemoryError:
         return
+    # Larger than any gap, so it is at the end. The first time anything may have been freed; later a smaller one will do,
+    # which matters, since its pages are cleared while a host starts.
+    end = id(bytes(_LARGE_PIECES[0] if _are_gaps_known else HEADROOM))
+    _are_gaps_known = True
     for size in (*_LARGE_PIECES, *_SMALL_PIECES):
         while id(piece := bytes(size - _OVERHEAD)) < end:
             _pieces.append(piece)
@@ -105,6 +113,8 @@ def _constant() -> Any:
 
 #: What is to stay where it is for ever.
 _pieces: list[Any] = []
+#: Whether they have been filled once.
+_are_gaps_known = False
 
 #: Somebody waits for the end of these, or they are what runs just now.
 _UNDER_WAY = (types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, Future)
@@ -126,5 +136,5 @@ _SIZE = (1 << 30) - _BEGIN
 
 #: Of bytes, and of the allocator's piece that they are in.
 _OVERHEAD = bytes.__basicsize__ + 4
-_LARGE_PIECES = [1 << exponent for exponent in range(20, 10, -1)]
+_LARGE_PIECES = [1 << exponent for exponent in range(19, 10, -1)]
 _SMALL_PIECES = range(1024, 16, -16)

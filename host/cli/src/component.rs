@@ -1,7 +1,5 @@
 //! Reading, compiling and loading a component for any of the commands.
 
-use std::fs;
-
 use covet_wasm::{
     App, Artifact, ArtifactCache, ArtifactError, Engine, EngineError, EngineOptions, Limits, LoadError, Settings,
 };
@@ -11,7 +9,6 @@ use crate::{failure::Failure, flags::ComponentFlags};
 /// An engine, and the compiled component.
 pub(crate) fn compile(flags: &ComponentFlags) -> Result<(Engine, Artifact), Failure> {
     let file = flags.file.display();
-    let wasm = fs::read(&flags.file).map_err(|e| Failure::usage(&file, &e))?;
     let options = EngineOptions { reset: flags.reset.method() };
     let engine = Engine::new(&options).map_err(|error| match &error {
         EngineError::Reset(_) => Failure::usage(format!("--reset {}", flags.reset), &error),
@@ -19,7 +16,7 @@ pub(crate) fn compile(flags: &ComponentFlags) -> Result<(Engine, Artifact), Fail
     })?;
     let directory = flags.cache_dir.clone().or_else(ArtifactCache::default_directory);
     let directory = directory.unwrap_or_else(|| std::env::temp_dir().join("covet-host"));
-    let artifact = ArtifactCache::new(directory).compile(&engine, &wasm).map_err(|error| match error {
+    let artifact = ArtifactCache::new(directory).compile_file(&engine, &flags.file).map_err(|error| match error {
         ArtifactError::Load { .. } | ArtifactError::Io { .. } => Failure::runtime(&file, &error),
         error => Failure::usage(&file, &error),
     })?;

@@ -1,7 +1,8 @@
 //! Compiled components on disk. Compiles on a miss; it never instantiates anything.
 //!
 //! A compiled artifact is machine code that the host trusts, so the cache directory belongs to the user alone (mode 0700,
-//! checked at every use), and a file's name carries the digest of its own content, checked before it is mapped. Beside it
+//! checked at every use), and a file's name carries the digest of its own content, checked before it is mapped unless the
+//! file is unchanged since the last check ([`stamps`](crate::stamps)). Beside it
 //! lies what a look at the component's code has shown: the initial contents of its memories, which are not in the compiled
 //! form, and whether its instances can be put back to a snapshot.
 
@@ -20,6 +21,7 @@ use wasmtime::component::Component;
 use crate::{
     engine::Engine,
     snapshot::{Initial, Plan},
+    stamps::Stamps,
 };
 
 /// The directory of compiled artifacts.
@@ -74,6 +76,9 @@ pub enum ArtifactError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The component cannot be read.
+    #[error("{0}")]
+    Read(io::Error),
     /// Reading or writing failed.
     #[error("cannot use the cache at {path}")]
     Io {
@@ -107,11 +112,8 @@ impl ArtifactCache {
         self.prepare()?;
         let digest = blake3::hash(wasm).to_hex().to_string();
         let key = key(engine, &digest);
-        if let (Some(code), Some(memory), Some(facts)) =
-            (self.find(&key, CODE)?, self.find(&key, MEMORY)?, self.find(&key, FACTS)?)
-            && let Some(facts) = Facts::read(&facts)
-        {
-            return facts.artifact(engine, digest, code, &memory, None);
+        if let Some(artifact) = self.cached(engine, &key, &digest)? {
+            return Ok(artifact);
         }
         let began = Instant::now();
         let Plan { wasm, contents, obstacles } = Plan::of(wasm).unwrap_or_else(|| Plan {
@@ -126,6 +128,28 @@ impl ArtifactCache {
         let memory = self.store(&key, MEMORY, &contents.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         let path = self.store(&key, CODE, &[&code])?;
         facts.artifact(engine, digest, path, &memory, Some(began.elapsed()))
+    }
+
+    /// The same for a component in a file, which is not even read if it is as it was the last time.
+    ///
+    /// # Errors
+    /// See [`ArtifactError`].
+    pub fn compile_file(&self, engine: &Engine, file: &Path) -> Result<Artifact, ArtifactError> {
+        self.prepare()?;
+        let digest = Stamps::in_directory(&self.directory).digest_of(file).map_err(ArtifactError::Read)?;
+        match self.cached(engine, &key(engine, &digest), &digest)? {
+            Some(artifact) => Ok(artifact),
+            None => self.compile(engine, &fs::read(file).map_err(ArtifactError::Read)?),
+        }
+    }
+
+    fn cached(&self, engine: &Engine, key: &str, digest: &str) -> Result<Option<Artifact>, ArtifactError> {
+        match (self.find(key, CODE)?, self.find(key, MEMORY)?, self.find(key, FACTS)?) {
+            (Some(code), Some(memory), Some(facts)) => Facts::read(&facts)
+                .map(|facts| facts.artifact(engine, digest.to_owned(), code, &memory, None))
+                .transpose(),
+            _ => Ok(None),
+        }
     }
 
     /// Makes the directory, and refuses one that others can write to.
@@ -153,7 +177,8 @@ impl ArtifactCache {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let Some(rest) = name.strip_prefix(key).and_then(|rest| rest.strip_prefix('-')) else { continue };
             let Some(digest) = rest.strip_suffix(extension).and_then(|rest| rest.strip_suffix('.')) else { continue };
-            if digest_of(&path).map_err(|e| io_error(&path, e))? == digest {
+            let found = Stamps::in_directory(&self.directory).digest_of(&path).map_err(|e| io_error(&path, e))?;
+            if found == digest {
                 return Ok(Some(path));
             }
             tracing::warn!(path = %path.display(), "removing a damaged file from the cache");
@@ -226,12 +251,6 @@ impl Facts {
         let component = load(engine, &code)?;
         Ok(Artifact { component, initial, obstacles: self.obstacles, digest, path: code, compiled_in })
     }
-}
-
-fn digest_of(path: &Path) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs::File::open(path)?)?;
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn io_error(path: &Path, source: io::Error) -> ArtifactError {

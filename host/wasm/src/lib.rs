@@ -25,6 +25,7 @@ mod request;
 mod response;
 mod shared;
 mod snapshot;
+mod stamps;
 mod state;
 mod turns;
 

@@ -63,6 +63,29 @@ fn each_route_has_the_isolation_that_it_asks_for() {
 }
 
 #[test]
+fn what_an_application_starts_with_is_not_counted_but_what_has_an_end_still_ends() {
+    let host = Host::run("python/isolations", &["--threads", "1"]);
+    for _ in 0..3 {
+        let expected = json!({"ended": ["closed", "seen no more"], "immortal": [true, true, true, true]});
+        assert_eq!(host.get("/end").json(), expected);
+    }
+}
+
+#[test]
+fn a_request_that_only_looks_at_things_writes_to_few_pages() {
+    let host = Host::run("python/isolations", &["--threads", "1"]);
+    let mut connection = host.connect();
+    for _ in 0..50 {
+        assert_eq!(connection.get("/fresh").json(), 1);
+    }
+    drop(connection);
+    let finished = host.stop();
+    let (_, told) = finished.stderr.split_once("reset_pages=").expect("it tells the mean of all resets");
+    let pages: usize = told.split(' ').next().unwrap().parse().unwrap();
+    assert!((10..100).contains(&pages), "with reference counts and gaps it would be about 150: {finished:?}");
+}
+
+#[test]
 fn inspect_tells_the_isolation_of_each_route() {
     let mut inspect = command();
     let output = inspect.arg("inspect").arg(component("python/isolations")).output().unwrap();

@@ -145,7 +145,7 @@ fn a_secret_of_one_request_is_nowhere_in_the_memory_of_the_next() {
         for how in ["raw", "objects", "buffers"] {
             let secret = format!("SECRET-{:016x}", 0x1234_5678_9abc_def0 + number);
             let kept = host.post(&format!("/secret/{kib}"), &secret);
-            assert_eq!(kept.json(), json!({"seen": 1}), "a request finds its own");
+            assert_eq!(kept.json(), json!({"seen": true}), "a request finds its own");
             assert_eq!(host.get(&format!("/search/{how}")).json(), json!([]), "{how}, {kib} KiB");
         }
     }
@@ -157,9 +157,11 @@ fn a_secret_of_one_request_is_nowhere_in_the_memory_of_the_next() {
 #[test]
 fn a_secret_is_found_where_an_instance_keeps_its_memory() {
     let host = vandal(&[ALONE, &["--isolation", "reuse"]].concat());
-    assert_eq!(host.post("/secret/64", "SECRET-00000000000000ab").json(), json!({"seen": 1}));
-    assert_eq!(host.get("/search/raw").json(), json!(["SECRET-00000000000000ab"]));
-    assert_eq!(host.get("/search/objects").json(), json!(["SECRET-00000000000000ab"]));
+    assert_eq!(host.post("/secret/64", "SECRET-00000000000000ab").json(), json!({"seen": true}));
+    for how in ["raw", "objects"] {
+        let found = host.get(&format!("/search/{how}")).json();
+        assert!(found.as_array().unwrap().contains(&json!("SECRET-00000000000000ab")), "{how}: {found}");
+    }
 }
 
 #[test]

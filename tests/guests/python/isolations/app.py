@@ -1,6 +1,8 @@
 """An application whose routes ask for different isolations. Each tells how many requests its instance has served."""
 
 import asyncio
+import sys
+import weakref
 
 from covet import CovetPy
 
@@ -50,3 +52,31 @@ async def meet():
 @app.on_event("shutdown")
 def shutdown() -> None:
     print(f"served {served} at the end")
+
+
+# --- What happens to objects that were made before the first request
+
+ended: list[str] = []
+
+
+class Closing:
+    def __del__(self) -> None:
+        ended.append("closed")
+
+
+class Seen:
+    pass
+
+
+closing = Closing()
+seen = Seen()
+watch = weakref.ref(seen, lambda _: ended.append("seen no more"))
+table = {"rows": [{"name": f"row {number}"} for number in range(100)]}
+
+
+@app.get("/end")
+def end():
+    """Drops objects whose end somebody waits for, and tells whether the others are counted at all."""
+    global closing, seen
+    closing = seen = None
+    return {"ended": sorted(ended), "immortal": [sys._is_immortal(value) for value in (table, table["rows"][7], end, Seen)]}
