@@ -5,7 +5,8 @@ count changed; so what an application has when it starts is made immortal, which
 And new objects go into the gaps that the start has left all over the heap; so the gaps are filled, and requests use the free
 memory at its end, the same few pages each time.
 
-Objects that somebody may want to see end are left alone: those with `__del__`, and those that are weakly referenced.
+Objects that somebody may want to see end are left alone: those with `__del__`, those that are weakly referenced, and what
+is under way. They end when nothing holds them any more; what is held by an immortal object stays.
 """
 
 import gc
@@ -17,6 +18,7 @@ import types
 import weakref
 from asyncio import Future
 from collections.abc import Iterable
+from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
 from typing import Any
 
 __all__ = ["settle"]
@@ -57,8 +59,13 @@ def _immortalize(memory: "memoryview[int]") -> None:
                 found.append([getattr(value, name) for name in _PARTS_OF_CODE])
             else:
                 found.append(gc.get_referents(value))
-            if issubclass(kind, _ALWAYS) or not (hasattr(kind, "__del__") or weakref.getweakrefcount(value)):
+            if issubclass(kind, _ALWAYS) or not (_has_finalizer(kind) or weakref.getweakrefcount(value)):
                 memory[(id(value) - _BEGIN) // 4] = _IMMORTAL
+
+
+def _has_finalizer(kind: type) -> bool:
+    """Without asking the class, whose metaclass could answer anything."""
+    return any("__del__" in base.__dict__ for base in type.__dict__["__mro__"].__get__(kind))
 
 
 def _fill_gaps() -> None:
@@ -117,7 +124,10 @@ _pieces: list[Any] = []
 _are_gaps_known = False
 
 #: Somebody waits for the end of these, or they are what runs just now.
-_UNDER_WAY = (types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, types.TracebackType, Future)
+_UNDER_WAY = (
+    *(types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, types.TracebackType),
+    *(Future, _GeneratorContextManager, _AsyncGeneratorContextManager, memoryview),
+)
 #: Weakly referenced by the interpreter itself, and hardly ever by others.
 _ALWAYS = (type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType)
 

@@ -85,7 +85,7 @@ def test_without_a_compiler_the_error_says_what_to_install(tmp_path, monkeypatch
 def test_without_the_source_of_the_standard_library_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("COVET_RUST_SRC", str(tmp_path))
     with pytest.raises(BuildError, match=r"COVET_RUST_SRC is .*which is not the `library` folder"):
-        extensions.find_rust_source(extensions.KNOWN[0])
+        extensions.find_rust_source(extensions.KNOWN[0], tmp_path)
 
 
 @needs_rust

@@ -64,7 +64,7 @@ def install(project: Path, refresh: bool = False, say: Callable[[str], None] = p
     source, lines = find_requirements(project)
     if not lines:
         return Dependencies(None, [])
-    key = hashlib.sha256(json.dumps([FORMAT, PYTHON, sorted(lines)]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([FORMAT, extensions.FORMAT, PYTHON, sorted(lines)]).encode()).hexdigest()[:32]
     folder = cache_folder() / "dependencies" / key
     if refresh or not folder.is_dir():
         _install_into(folder, source, lines, say)
@@ -82,12 +82,12 @@ def _install_into(folder: Path, source: str, lines: list[str], say: Callable[[st
         (work / "wheels").mkdir()
         requirements = work / "requirements.txt"
         requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        for extension in _extensions_of(requirements):
-            wheel = extensions.provide(extension, cache_folder(), _download_source, say)
-            if wheel is not None:
-                shutil.copy(wheel, work / "wheels")
         built: set[str] = set()
         while True:
+            for extension in _extensions_of(requirements, work / "wheels"):
+                if extension not in built and (wheel := extensions.provide(extension, cache_folder(), _download_source, say)):
+                    shutil.copy(wheel, work / "wheels")
+                built.add(extension)
             target = work / "target"
             shutil.rmtree(target, ignore_errors=True)
             result = _pip(
@@ -116,7 +116,7 @@ def _install_into(folder: Path, source: str, lines: list[str], say: Callable[[st
         target.rename(folder)
 
 
-def _extensions_of(requirements: Path) -> list[str]:
+def _extensions_of(requirements: Path, wheels: Path) -> list[str]:
     """The extensions that the requirements would lead to on an ordinary machine, each with its version.
 
     Without this pip would look for older and older versions of whatever needs them, down to one that does not.
@@ -128,11 +128,12 @@ def _extensions_of(requirements: Path) -> list[str]:
             [
                 *("install", "--dry-run", "--quiet", "--report", "-", "--target", target, "--only-binary=:all:"),
                 *(*platforms, *abis, "--implementation=cp", f"--python-version={PYTHON}", "--requirement", str(requirements)),
+                *("--find-links", str(wheels)),
             ],
             as_guest=True,
         )
     if result.returncode != 0:
-        # What cannot be resolved there cannot be here, and is explained when it is tried.
+        # Perhaps a package without any wheel, which is built then, and this asked again; else it is explained there.
         return []
     packages = [item["metadata"] for item in json.loads(result.stdout)["install"]]
     return [f"{found['name']}=={found['version']}" for found in packages if extensions.known(found["name"])]
@@ -160,7 +161,7 @@ def _build_wheel(requirement: str, wheels: Path, source: str) -> None:
 
 
 def _download_source(requirement: str, folder: Path) -> Path:
-    result = _pip(["download", "--no-deps", "--no-binary=:all:", "--dest", str(folder), requirement])
+    result = _pip(["download", "--no-deps", f"--no-binary={_name_of(requirement)}", "--dest", str(folder), requirement])
     archives = list(folder.glob("*.tar.gz"))
     if result.returncode != 0 or not archives:
         raise BuildError(f"the source of {requirement!r} cannot be downloaded:\n{_last_lines(result.stderr)}")
@@ -249,7 +250,7 @@ def _last_lines(output: str) -> str:
 #: The Python that componentize-py 0.25 brings.
 PYTHON = "3.14"
 #: Part of the cache's key: to be raised when what is in a folder changes.
-FORMAT = 1
+FORMAT = 2
 
 #: Native packages that are asked for most, and what to take.
 ALTERNATIVES = {

@@ -72,9 +72,9 @@ def provide(requirement: str, cache: Path, download: "Download", say: Callable[[
         version = archive.name.removesuffix(".tar.gz").rpartition("-")[2]
         wheel = _find(cache, extension, version, compiler)
         if wheel is None:
-            library = find_rust_source(extension)
-            say(f"{extension.name} {version} is compiled for components; this takes minutes, once")
             source = _unpack(archive, work)
+            library = find_rust_source(extension, source)
+            say(f"{extension.name} {version} is compiled for components; this takes minutes, once")
             code = _compile(extension, source, library, work)
             wheel = _pack(_folder(cache) / _key(extension, version, compiler), source, code)
     return wheel
@@ -84,16 +84,15 @@ def provide(requirement: str, cache: Path, download: "Download", say: Callable[[
 Download = Callable[[str, Path], Path]
 
 
-def find_rust_source(extension: Extension) -> Path:
-    """The source of Rust's standard library, for the compiler in PATH."""
+def find_rust_source(extension: Extension, source: Path) -> Path:
+    """The source of Rust's standard library, for the compiler that builds what is in the folder `source`."""
     named = os.environ.get("COVET_RUST_SRC")
     if named:
         library = Path(named)
         if not (library / "std" / "Cargo.toml").is_file():
             raise BuildError(f"COVET_RUST_SRC is {named!r}, which is not the `library` folder of Rust's source")
         return library
-    root = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True).stdout.strip()
-    library = Path(root) / "lib" / "rustlib" / "src" / "rust" / "library"
+    library = Path(_asked(extension, source, "--print", "sysroot").strip()) / "lib" / "rustlib" / "src" / "rust" / "library"
     if not (library / "std" / "Cargo.toml").is_file():
         raise BuildError(
             f"{extension.name} has to be compiled, and the source of Rust's standard library is missing; run: rustup "
@@ -110,7 +109,16 @@ def _compiler(extension: Extension) -> str:
                 f"{extension.name} has native code, which has to be compiled for components, and there is no {tool}; install "
                 "Rust (https://rustup.rs), then run: rustup component add rust-src"
             )
-    return subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
+    return _asked(extension, Path(tempfile.gettempdir()), "-vV")
+
+
+def _asked(extension: Extension, folder: Path, *question: str) -> str:
+    """What the compiler answers. With rustup it may be another one in another folder, so it is asked where it works."""
+    result = subprocess.run(["rustc", *question], cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        lines = "\n".join(f"  {line}" for line in result.stderr.splitlines()[-5:])
+        raise BuildError(f"{extension.name} has to be compiled, and rustc does not work:\n{lines}")
+    return result.stdout
 
 
 def _key(extension: Extension, version: str, compiler: str) -> str:
@@ -135,9 +143,13 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def _unpack(archive: Path, work: Path) -> Path:
-    with tarfile.open(archive) as source:
-        source.extractall(work / "source", filter="data")
-    [folder] = (work / "source").iterdir()
+    try:
+        with tarfile.open(archive) as source:
+            source.extractall(work / "source", filter="data")
+        [folder] = (work / "source").iterdir()
+    except (tarfile.TarError, ValueError, TypeError) as error:
+        # A TypeError where Python 3.11 is older than 3.11.4, which is not to unpack what it has downloaded.
+        raise BuildError(f"{archive.name} cannot be unpacked: {error}") from None
     return folder
 
 

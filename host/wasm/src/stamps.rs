@@ -1,9 +1,10 @@
 //! Digests of files that have not changed since they were computed, so that a start need not read what it only has to
 //! recognise.
 //!
-//! A file is taken for unchanged if its device, inode, size and both times are what they were. The time of change cannot be
-//! set by whoever writes to a file. A file that was changed a moment ago could change again without its times telling, so
-//! its digest is not kept (what git calls a racily clean entry).
+//! A file is taken for unchanged if its device, inode, size and both times are what they were. On the file systems named
+//! below the time of change cannot be set by whoever writes to a file; on others, such as the image of an appliance, whose
+//! builder sets all times, files are read each time. A file that was changed a moment ago could change again without its
+//! times telling, so its digest is not kept (what git calls a racily clean entry).
 
 use std::{
     fs::{self, File, Metadata},
@@ -28,7 +29,9 @@ impl Stamps {
     pub(crate) fn digest_of(&self, path: &Path) -> io::Result<String> {
         let file = File::open(path)?;
         let stamp = self.stamp(&file.metadata()?);
-        if let Ok(digest) = fs::read_to_string(&stamp)
+        let tells_changes = TELL_CHANGES.contains(&(rustix::fs::fstatfs(&file)?.f_type as u64 & 0xffff_ffff));
+        if tells_changes
+            && let Ok(digest) = fs::read_to_string(&stamp)
             && digest.len() == 2 * blake3::OUT_LEN
             && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
         {
@@ -39,7 +42,7 @@ impl Stamps {
         let digest = hasher.finalize().to_hex().to_string();
         // Looked at again, since it may have changed while it was read.
         let metadata = file.metadata()?;
-        if self.stamp(&metadata) == stamp && is_settled(&metadata) {
+        if tells_changes && self.stamp(&metadata) == stamp && is_settled(&metadata) {
             self.keep(&stamp, &digest);
         }
         Ok(digest)
@@ -75,6 +78,9 @@ fn is_settled(file: &Metadata) -> bool {
     let changed = file.ctime().max(file.mtime());
     u64::try_from(changed).is_ok_and(|changed| Duration::from_secs(changed) + SETTLED_AFTER < now)
 }
+
+/// File systems that keep the time of change themselves: ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, overlayfs (statfs(2)).
+const TELL_CHANGES: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x0102_1994, 0x794c_7630];
 
 /// More than the granularity of any file system's times.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);

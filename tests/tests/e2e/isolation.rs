@@ -332,6 +332,7 @@ const TRAPPING: &[&str] = &[
     "corrupt-everything",
     "return-twice",
     "end-without-answer",
+    "exhaust-handles",
 ];
 
 /// The deed whose client goes away.

@@ -94,6 +94,14 @@ fn an_instance_that_has_grown_to_its_limit_is_replaced() {
 }
 
 #[test]
+fn a_response_that_is_handed_over_at_once_has_a_limit() {
+    let host = Host::run("python/probe", &["--memory", "1GiB", "--threads", "1"]);
+    assert_eq!(host.get("/big/text/30000000").body.len(), 30_000_000);
+    assert_eq!(host.get("/big/text/90000000").status, 502);
+    assert_eq!(host.get("/counter").json()["counter"], 1);
+}
+
+#[test]
 fn an_application_that_starts_with_more_memory_than_it_may_have_is_refused() {
     let Started::Ended(finished) = Host::try_run(&component("python/probe"), &["--memory", "4MiB"]) else {
         panic!("it serves");

@@ -2,7 +2,7 @@
 //!
 //! There are three ways, tried in this order when the host starts; each is tried on scratch memory before it is trusted.
 //! 1. userfaultfd in its asynchronous write-protect mode (Linux 6.7): the kernel notes for each page whether it was ever
-//!    written, without a signal, a handler or a second fault, and `PAGEMAP_SCAN` lists them in 5 us. The note is kept for
+//!    written, without a signal, a handler or a second fault, and `PAGEMAP_SCAN` lists them. The note is kept for
 //!    pages that are swapped out or on the move as well, since the kernel carries the bit in those entries too, and is
 //!    only ever wrong in one direction: a page may count as written that was not.
 //! 2. `PAGEMAP_SCAN` alone, where a container forbids userfaultfd: pages of the memory that are no longer the file's.
@@ -144,10 +144,12 @@ impl Watcher {
         };
         let faults = Faults::now()?;
         let start = mapping.base().addr().get() as u64;
-        if written.looked.replace(faults) != Some(faults) {
+        // Only a look that has come to its end counts.
+        if written.looked.take() != Some(faults) {
             written.regions.clear();
             self.scan(pagemap, start, start + length as u64, &mut written.regions)?;
         }
+        written.looked = Some(faults);
         let pages = written.regions.iter().map(|region| (region.end - region.start) as usize / PAGE_BYTES).sum();
         if pages > PAGES_KEPT_MAX {
             // A request that wrote to so many pages would make every later one pay for putting them back.

@@ -806,6 +806,12 @@ def use_many_handles():
 
 
 @deed
+def exhaust_handles():
+    while True:
+        _runtime.stream_new(covet._loop._STREAM)
+
+
+@deed
 def leak_half_a_stream():
     pair = _runtime.stream_new(covet._loop._STREAM)
     _runtime.stream_drop_writable(covet._loop._STREAM, pair >> 32)
