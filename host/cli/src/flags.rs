@@ -131,9 +131,13 @@ pub(crate) struct RunFlags {
     #[arg(long, env = "COVET_QUEUE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) queue_timeout: Duration,
 
-    /// Requests after which an instance is replaced in `reuse` isolation, give or take a quarter.
+    /// Requests after which an instance is replaced, give or take a quarter.
     #[arg(long, env = "COVET_MAX_REQUESTS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_requests: u64,
+
+    /// Age at which an instance is replaced, give or take a quarter.
+    #[arg(long, env = "COVET_MAX_AGE", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(crate) max_age: Duration,
 
     /// Compare every Nth instance that was put back with the snapshot, byte by byte (about 3 ms); 0 for none.
     #[arg(long, env = "COVET_AUDIT", value_name = "N", default_value = "0")]

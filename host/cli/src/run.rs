@@ -104,6 +104,7 @@ fn options(flags: &RunFlags) -> Options {
             queue_max: flags.queue as usize,
             queue_wait: flags.queue_timeout,
             requests_max: flags.max_requests,
+            age_max: flags.max_age,
             audit_every: flags.audit,
             ..PoolOptions::default()
         },

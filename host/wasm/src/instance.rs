@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use wasmtime::{Store, UpdateDeadline, component::Accessor};
@@ -19,6 +19,7 @@ use crate::{
     },
     engine::TICK,
     limits::{self, CpuExhausted, Limits, Meter},
+    pool::PoolOptions,
     snapshot::{Reset, RestoreError, Sandbox, Snapshot, Tracker},
     state::GuestState,
     turns::{Ticket, Turns},
@@ -34,6 +35,7 @@ pub(crate) struct Instance {
     seed: u32,
     /// Requests that it has served.
     pub(crate) served: u64,
+    made: Instant,
     /// Entries in the table of host resources that start-up left.
     resources_baseline: usize,
     /// Whether its private memory has been given back since its last request.
@@ -117,6 +119,7 @@ impl Instance {
             // Without randomness all instances are replaced at the same age, which is no reason to fail.
             seed: getrandom::u32().unwrap_or_default(),
             served: 0,
+            made: Instant::now(),
             resources_baseline: 0,
             is_trimmed: false,
         })
@@ -261,9 +264,24 @@ impl Instance {
     }
 
     /// A number within a quarter of `around`, always the same for this instance.
-    pub(crate) fn spread(&self, around: u64) -> u64 {
+    fn spread(&self, around: u64) -> u64 {
         let quarter = around / 4;
-        around - quarter + u64::from(self.seed) % (2 * quarter + 1)
+        around - quarter + u64::from(self.seed) % (2 * quarter).saturating_add(1)
+    }
+
+    /// Requests and age at which it is to be replaced.
+    pub(crate) fn ends_at(&self, options: &PoolOptions) -> (u64, Instant) {
+        let age = u64::try_from(options.age_max.as_millis()).unwrap_or(u64::MAX);
+        // So far in the future that it is never is never too.
+        let end = self.made.checked_add(Duration::from_millis(self.spread(age)));
+        let never = || self.made + Duration::from_secs(1 << 30);
+        (self.spread(options.requests_max), end.unwrap_or_else(never))
+    }
+
+    /// Whether it has served for long enough.
+    pub(crate) fn is_worn(&self, options: &PoolOptions) -> bool {
+        let (requests, end) = self.ends_at(options);
+        self.served >= requests || Instant::now() >= end
     }
 
     /// The application's name.

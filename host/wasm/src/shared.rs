@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_channel::{mpsc, oneshot};
@@ -31,6 +31,7 @@ use crate::{
     chain::Chain,
     instance::{Instance, metered},
     limits::{CpuExhausted, Limits, Meter},
+    pool::PoolOptions,
     request::Request,
     response::Response,
     state::GuestState,
@@ -43,8 +44,8 @@ pub(crate) struct SharedInstance {
     jobs: RefCell<Option<mpsc::UnboundedSender<Job>>>,
     status: Rc<Status>,
     meter: Arc<Meter>,
-    /// Requests that it may serve in all.
-    requests_max: u64,
+    /// Requests that it may serve in all, and until when.
+    ends_at: (u64, Instant),
 }
 
 /// What both ends know.
@@ -82,7 +83,7 @@ impl SharedInstance {
     pub(crate) fn start(
         app: Arc<App>,
         instance: Instance,
-        requests_max: u64,
+        options: &PoolOptions,
         ended: impl FnOnce() + 'static,
     ) -> Rc<Self> {
         let (jobs, queue) = mpsc::unbounded();
@@ -91,7 +92,7 @@ impl SharedInstance {
             jobs: RefCell::new(Some(jobs)),
             status: status.clone(),
             meter: instance.meter(),
-            requests_max: instance.spread(requests_max),
+            ends_at: instance.ends_at(options),
         });
         spawn_local(async move {
             serve(&app, instance, queue, &status).await;
@@ -129,7 +130,8 @@ impl SharedInstance {
     /// Whether it should get no more requests.
     pub(crate) fn is_worn(&self) -> bool {
         self.has_ended()
-            || self.status.served.get() >= self.requests_max
+            || self.status.served.get() >= self.ends_at.0
+            || Instant::now() >= self.ends_at.1
             || self.status.abandoned.get() >= ABANDONED_MAX
             || self.jobs.borrow().is_none()
     }

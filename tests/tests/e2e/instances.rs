@@ -135,6 +135,20 @@ fn in_reuse_an_instance_is_replaced_after_its_number_of_requests() {
 }
 
 #[test]
+fn an_instance_is_replaced_when_it_is_old() {
+    for isolation in ["reuse", "shared", "fresh"] {
+        let host = Host::run("python/probe", &["--isolation", isolation, "--threads", "1", "--max-age", "1s"]);
+        assert_eq!(host.get("/counter").json()["counter"], 1);
+        thread::sleep(Duration::from_millis(1500));
+        // The instance that is too old may serve one more.
+        host.get("/counter");
+        assert_eq!(host.get("/counter").json()["counter"], if isolation == "shared" { 2 } else { 1 }, "{isolation}");
+        let finished = host.stop();
+        assert!(finished.stderr.contains("used="), "{isolation}: {finished:?}");
+    }
+}
+
+#[test]
 fn start_up_has_run_once_in_whatever_instance_answers() {
     for isolation in ["fresh", "reuse"] {
         let host = Host::run("python/probe", &["--isolation", isolation]);

@@ -15,3 +15,4 @@ mod routing;
 mod rust_guests;
 mod shared;
 mod streaming;
+mod tenants;

@@ -152,7 +152,7 @@ impl Exclusive {
         if matches!(ended, Ended::Broken) {
             return Err(Discard::Broken);
         }
-        let is_worn = instance.served >= instance.spread(self.options.requests_max);
+        let is_worn = instance.is_worn(&self.options);
         if self.isolation == Isolation::Reuse {
             // componentize-py leaks some bytes per call.
             let is_full = instance.memory_bytes() > self.app.limits.memory_bytes_max / 4 * 3;

@@ -41,6 +41,8 @@ pub struct PoolOptions {
     pub queue_wait: Duration,
     /// Requests after which a used instance is replaced, give or take a quarter, so that not all are replaced at once.
     pub requests_max: u64,
+    /// Age at which a used instance is replaced, give or take a quarter.
+    pub age_max: Duration,
     /// Every so many-th instance that was put back is compared with the snapshot byte by byte; 0 for none.
     pub audit_every: u64,
 }
@@ -55,6 +57,7 @@ impl Default for PoolOptions {
             queue_max: 256,
             queue_wait: Duration::from_secs(5),
             requests_max: 10_000,
+            age_max: Duration::from_secs(3600),
             audit_every: 0,
         }
     }

@@ -74,7 +74,7 @@ impl Sharing {
                 sharing.ended.notify_waiters();
             }
         };
-        let instance = SharedInstance::start(app, instance, self.options.requests_max, ended);
+        let instance = SharedInstance::start(app, instance, &self.options, ended);
         self.instances.borrow_mut().push(instance.clone());
         Ok(instance)
     }
