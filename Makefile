@@ -8,6 +8,7 @@
 #   make bench-all    the same beside `wasmtime serve` (builds it, about 10 minutes once)
 #   make bench-net    measure the network layer alone
 #   make bench-start  measure cold starts, and what idle instances and applications cost in memory
+#   make bench-cores  measure whether a request costs more when all cores serve
 #   make bench-neighbours  measure how much busy requests delay another application
 #   make clean        remove what was built here (the caches in ~/.cache/covet* stay)
 
@@ -15,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net \
-	bench-start bench-neighbours clean
+	bench-start bench-cores bench-neighbours clean
 
 VENV := .venv
 LISTEN ?= 127.0.0.1:8000
@@ -126,6 +127,12 @@ bench-neighbours: guests
 bench-start: guests
 	cargo build --release --package covet-host
 	$(VENV)/bin/python benches/start.py --host $(HOST_RELEASE) --component target/guests/python/probe.wasm $(BENCH_FLAGS)
+
+bench-cores: $(VENV)/.user
+	@scripts/need.sh cargo cc wrk
+	cargo build --release --package covet-host
+	$(VENV)/bin/covet build main:app --project benches/app --output target/bench-app.wasm
+	$(VENV)/bin/python benches/cores.py --host $(HOST_RELEASE) --component target/bench-app.wasm $(BENCH_FLAGS)
 
 bench-net:
 	@scripts/need.sh cargo cc wrk

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--component", required=True)
     parser.add_argument("--starts", type=int, default=15)
-    parser.add_argument("--processes", type=int, nargs="*", default=[1, 10, 50])
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 10, 100])
     arguments = parser.parse_args()
     print(describe_machine(), end="\n\n")
     cold_start(arguments)
