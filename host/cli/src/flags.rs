@@ -25,7 +25,7 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve one application over HTTP/1.1.
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Compile an application into the cache, so that its first start is as fast as the next.
     Compile(CompileFlags),
     /// Show what an application needs, offers and serves.

@@ -16,7 +16,7 @@ use flags::{Command, CommandLine};
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
-        Command::Run(flags) => run::run(flags),
+        Command::Run(flags) => run::run(*flags),
         Command::Compile(flags) => compile::compile(&flags),
         Command::Inspect(flags) => inspect::inspect(&flags),
     };
