@@ -16,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net \
-	bench-start bench-cores bench-neighbours clean
+	bench-app bench-start bench-cores bench-neighbours clean
 
 VENV := .venv
 LISTEN ?= 127.0.0.1:8000
@@ -102,10 +102,13 @@ fmt: $(VENV)/.dev
 
 # --- benches -------------------------------------------------------------------------------------------------------
 
-bench: $(VENV)/.user
+# The host, and the application that is measured.
+bench-app: $(VENV)/.user
 	@scripts/need.sh cargo cc wrk
 	cargo build --release --package covet-host
 	$(VENV)/bin/covet build main:app --project benches/app --output target/bench-app.wasm
+
+bench: bench-app
 	scripts/python-env.sh target/bench-venv bench
 	$(VENV)/bin/python benches/apps.py --host $(HOST_RELEASE) --component target/bench-app.wasm \
 		--rival target/bench-venv/bin/python $(BENCH_FLAGS)
@@ -128,10 +131,7 @@ bench-start: guests
 	cargo build --release --package covet-host
 	$(VENV)/bin/python benches/start.py --host $(HOST_RELEASE) --component target/guests/python/probe.wasm $(BENCH_FLAGS)
 
-bench-cores: $(VENV)/.user
-	@scripts/need.sh cargo cc wrk
-	cargo build --release --package covet-host
-	$(VENV)/bin/covet build main:app --project benches/app --output target/bench-app.wasm
+bench-cores: bench-app
 	$(VENV)/bin/python benches/cores.py --host $(HOST_RELEASE) --component target/bench-app.wasm $(BENCH_FLAGS)
 
 bench-net:

@@ -11,19 +11,13 @@ import argparse
 import contextlib
 import datetime
 import json
-import os
 import pathlib
-import platform
-import re
 import signal
-import socket
 import statistics
-import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from servers import Sample, Server, covet, describe_machine, free_port, load, started
 
 HERE = pathlib.Path(__file__).parent
 ROUTES = {
@@ -31,37 +25,19 @@ ROUTES = {
     "/users/{user_id}": "/users/42",
     "/search": "/search?q=hello&limit=10&offset=20",
 }
-SERVER_CPU, LOAD_CPU = 0, 1
-
-
-@dataclass
-class Server:
-    """A server to measure: its name in the table, how it is started, and what it needs per route."""
-
-    name: str
-    command: list[str]
-    port: int
-    routes: list[str] = field(default_factory=lambda: list(ROUTES))
-    process: subprocess.Popen[bytes] | None = None
-
-    def url(self, target: str) -> str:
-        return f"http://127.0.0.1:{self.port}{target}"
-
-
-@dataclass
-class Sample:
-    """One round: CPU microseconds per request and requests per second."""
-
-    cpu_us: float
-    rate: float
+SERVER_CPU, LOAD_CPU = frozenset({0}), frozenset({1})
+#: This one only says hello.
+WASMTIME = "wasmtime serve"
+#: What every server answers.
+FIRST = "/plaintext"
 
 
 def main() -> None:
     arguments = parse_arguments()
     servers = [
-        covet("covet-host, fresh", arguments, "fresh"),
-        covet("covet-host, shared", arguments, "shared"),
-        covet("covet-host, reuse", arguments, "reuse"),
+        covet("covet-host, fresh", arguments.host, arguments.component, "fresh", FIRST, SERVER_CPU),
+        covet("covet-host, shared", arguments.host, arguments.component, "shared", FIRST, SERVER_CPU),
+        covet("covet-host, reuse", arguments.host, arguments.component, "reuse", FIRST, SERVER_CPU),
         fastapi(arguments),
     ]
     if arguments.wasmtime:
@@ -94,56 +70,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def covet(name: str, arguments: argparse.Namespace, isolation: str) -> Server:
-    port = free_port()
-    command = [arguments.host, "run", arguments.component, "--listen", f"127.0.0.1:{port}", "--threads", "1"]
-    return Server(name, [*command, "--isolation", isolation, "--access-log", "false", "--log", "warn"], port)
-
-
 def fastapi(arguments: argparse.Namespace) -> Server:
     port = free_port()
     command = [arguments.rival, "-m", "uvicorn", "rival:app", "--port", str(port), "--app-dir", str(HERE)]
-    return Server("FastAPI + uvicorn", [*command, "--no-access-log", "--log-level", "warning"], port)
+    command += ["--no-access-log", "--log-level", "warning"]
+    return Server("FastAPI + uvicorn", command, port, FIRST, SERVER_CPU)
 
 
 def wasmtime(arguments: argparse.Namespace, kind: str, flags: list[str]) -> Server:
     port = free_port()
     command = [arguments.wasmtime, "serve", "-Scli", "--addr", f"127.0.0.1:{port}", *flags, arguments.wasi_http]
-    return Server(f"wasmtime serve, {kind} (untyped hello)", command, port, ["/plaintext"])
+    return Server(f"{WASMTIME}, {kind} (untyped hello)", command, port, FIRST, SERVER_CPU)
 
 
-@contextlib.contextmanager
-def started(server: Server) -> Iterator[None]:
-    def pin() -> None:
-        os.sched_setaffinity(0, {SERVER_CPU})
-
-    # `wasmtime serve` complains of each connection that ends.
-    errors = None if server.name.startswith("covet") else subprocess.DEVNULL
-    server.process = subprocess.Popen(server.command, preexec_fn=pin, stdout=subprocess.DEVNULL, stderr=errors)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(server.url(ROUTES[server.routes[0]]), timeout=5).read()
-                break
-            except OSError:
-                if server.process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{server.name} did not start: {' '.join(server.command)}") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-        server.process.send_signal(signal.SIGTERM)
-        try:
-            server.process.wait(10)
-        except subprocess.TimeoutExpired:
-            server.process.kill()
+def routes_of(server: Server) -> list[str]:
+    return [FIRST] if server.name.startswith(WASMTIME) else list(ROUTES)
 
 
 def check_same_answers(servers: list[Server]) -> None:
@@ -151,7 +92,7 @@ def check_same_answers(servers: list[Server]) -> None:
     for name, target in ROUTES.items():
         answers = {}
         for server in servers:
-            if name in server.routes and len(server.routes) == len(ROUTES):
+            if len(routes_of(server)) == len(ROUTES):
                 body = urllib.request.urlopen(server.url(target), timeout=10).read()
                 answers[server.name] = body if name == "/plaintext" else json.loads(body)
         first = next(iter(answers.values()))
@@ -164,38 +105,14 @@ def measure(servers: list[Server], arguments: argparse.Namespace) -> dict[tuple[
     for round_number in range(arguments.rounds + 1):
         for name, target in ROUTES.items():
             for server in servers:
-                if name not in server.routes:
+                if name not in routes_of(server):
                     continue
                 seconds = arguments.seconds if round_number else 1
-                sample = load(server, target, seconds, arguments.connections)
+                sample = load(server, target, seconds, arguments.connections, LOAD_CPU)
                 if round_number:  # the first round warms everything up
                     samples.setdefault((name, server.name), []).append(sample)
         print(f"round {round_number} of {arguments.rounds} done", file=sys.stderr)
     return samples
-
-
-def load(server: Server, target: str, seconds: int, connections: int) -> Sample:
-    assert server.process is not None
-    # The others are stopped meanwhile: an idle server still has timers, which would interrupt the one that is measured.
-    server.process.send_signal(signal.SIGCONT)
-    before = cpu_seconds(server.process.pid)
-    wrk = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", server.url(target)]
-    output = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
-    spent = cpu_seconds(server.process.pid) - before
-    server.process.send_signal(signal.SIGSTOP)
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise SystemExit(f"{server.name} {target}: not every request was answered with 200\n{output}")
-    requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])  # type: ignore[index]
-    return Sample(spent / requests * 1e6, rate)
-
-
-def cpu_seconds(process: int) -> float:
-    total = 0
-    for stat in pathlib.Path(f"/proc/{process}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):
-            total += int(stat.read_text().split()[0])
-    return total / 1e9
 
 
 def render(
@@ -221,12 +138,6 @@ def render(
                 f"| {rate:,.0f} | {median / base:.2f} |"
             )
     return "\n".join(lines)
-
-
-def describe_machine() -> str:
-    model = re.search(r"model name\s*:\s*(.+)", pathlib.Path("/proc/cpuinfo").read_text())
-    name = model[1] if model else platform.machine()
-    return f"{datetime.date.today()}, {name}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}"
 
 
 def record(table: str) -> None:

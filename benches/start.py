@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import datetime
-import os
 import pathlib
 import re
 import statistics
 import subprocess
 import time
 import urllib.request
+
+from servers import describe_machine
 
 TARGET = "/params/1/b"
 
@@ -115,12 +115,6 @@ def stop(process: subprocess.Popen[str]) -> None:
 def private_bytes(process: subprocess.Popen[str]) -> int:
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
-
-
-def describe_machine() -> str:
-    model = re.search(r"model name\s*:\s*(.+)", pathlib.Path("/proc/cpuinfo").read_text())
-    release = os.uname().release.split("-")[0]
-    return f"{datetime.date.today()}, {model[1] if model else ''}, {os.cpu_count()} cores, Linux {release}"
 
 
 if __name__ == "__main__":

@@ -146,7 +146,8 @@ class CovetPy:
         return register
 
     def on_event(self, event: Literal["startup", "shutdown"]) -> Callable[[H_], H_]:
-        """Registers a function without arguments for startup or shutdown, which run in each instance."""
+        """Registers a function without arguments for startup, which runs once when the host loads the application and is
+        what every instance begins with, or for shutdown."""
         if event not in self._hooks:
             raise ValueError(f"there is no event {event!r}: startup, shutdown")
 

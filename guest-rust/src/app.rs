@@ -19,7 +19,7 @@ pub trait App {
         None
     }
 
-    /// Runs in every instance before its first request.
+    /// Runs once when the host loads the application; every instance begins with the state after it.
     ///
     /// # Errors
     /// A message, with which the host stops.

@@ -82,11 +82,12 @@ impl Sharing {
     fn choose(&self) -> Option<Rc<SharedInstance>> {
         let mut instances = self.instances.borrow_mut();
         instances.retain(|instance| {
-            if instance.is_worn() {
+            let is_worn = instance.is_worn();
+            if is_worn {
                 // It ends by itself when its requests are done.
                 instance.retire();
             }
-            !instance.is_worn()
+            !is_worn
         });
         let with_room = || instances.iter().filter(|instance| instance.running() < self.options.concurrency_max);
         let any = || with_room().min_by_key(|instance| instance.running());
