@@ -58,6 +58,8 @@ class RouteError(ValueError):
 
 class _Leaf(NamedTuple):
     route: int
+    #: The route is for every method.
+    any_method: bool
     #: The path ended where a `{*rest}` begins, which therefore is empty.
     empty_rest: bool
 
@@ -80,20 +82,30 @@ class Router:
             if not route.method:
                 for tree in self._methods.values():
                     # Where a method has a route of its own at the same place, that one is meant.
-                    _try_insert(tree, route.pattern, _Leaf(index, False))
+                    _try_insert(tree, route.pattern, _Leaf(index, True, False))
         for tree in (*self._methods.values(), self._other):
             _add_empty_rests(tree, routes)
 
     def find(self, method: str, path: str) -> Found | MethodNotAllowed | None:
         """The route for a method and a path that is still encoded. Raises BadPath if it cannot be decoded."""
         octets = _decode(path)
-        found = _at(self._methods.get(method, self._other), octets)
-        if found is None and method == "HEAD" and "GET" in self._methods:
-            found = _at(self._methods["GET"], octets)
-        if found is not None:
-            return found
+        match = self._head(octets) if method == "HEAD" else self._tree(method).at(octets)
+        if match is not None:
+            return _found(match)
         allow = self._allowed(octets)
         return MethodNotAllowed(allow) if allow else None
+
+    def _tree(self, method: str) -> Tree:
+        return self._methods.get(method, self._other)
+
+    def _head(self, octets: str) -> tuple[_Leaf, list[str]] | None:
+        """A route for `HEAD`; else one for `GET`, if it is at least as close to the path as those for every method; else
+        one of these."""
+        own = self._tree("HEAD").at(octets)
+        if own is not None and not own[0].any_method:
+            return own
+        # The tree of GET has the routes for every method too, so it knows which of both is closer.
+        return (self._methods["GET"].at(octets) if "GET" in self._methods else None) or own
 
     def _allowed(self, octets: str) -> str:
         allow = [method for method, tree in sorted(self._methods.items()) if tree.at(octets) is not None]
@@ -102,11 +114,8 @@ class Router:
         return ", ".join(allow)
 
 
-def _at(tree: Tree, octets: str) -> Found | None:
-    found = tree.at(octets)
-    if found is None:
-        return None
-    leaf, values = found
+def _found(match: tuple[_Leaf, list[str]]) -> Found:
+    leaf, values = match
     params = [_text(value).replace(SLASH, "/") for value in values]
     if leaf.empty_rest:
         params.append("")
@@ -122,7 +131,7 @@ def _check(route: RouteKey) -> None:
 
 def _insert(tree: Tree, index: int, route: RouteKey, routes: Sequence[RouteKey]) -> None:
     try:
-        tree.insert(_octets(route.pattern), _Leaf(index, False))
+        tree.insert(_octets(route.pattern), _Leaf(index, not route.method, False))
     except Conflict as error:
         pattern = _text(error.pattern)
         others = (other for other in routes if other.pattern == pattern and other.method == route.method)
@@ -148,7 +157,7 @@ def _add_empty_rests(tree: Tree, routes: Sequence[RouteKey]) -> None:
         # The pattern must be in this very tree.
         found = tree.at(_octets(f"{route.pattern[:start]}x"))
         if found is not None and found[0].route == index:
-            _try_insert(tree, route.pattern[:start], _Leaf(index, True))
+            _try_insert(tree, route.pattern[:start], _Leaf(index, not route.method, True))
 
 
 def _decode(path: str) -> str:

@@ -54,6 +54,54 @@ def test_head_uses_the_route_for_get_unless_it_has_its_own() -> None:
     assert routes.find("HEAD", "/b") == Found(2, [])
 
 
+def test_head_prefers_the_route_for_get_to_one_for_every_method_that_is_no_closer_to_the_path() -> None:
+    routes = router(
+        ("", "/{*rest}"),
+        ("GET", "/users/{id}"),
+        ("GET", "/"),
+        ("GET", "/both"),
+        ("", "/both"),
+        ("", "/users/me"),
+        ("POST", "/users/{id}"),
+        ("GET", "/files/{*path}"),
+    )
+    expected = {
+        "/users/42": Found(1, ["42"]),
+        "/": Found(2, []),
+        "/both": Found(3, []),
+        "/users/me": Found(5, []),
+        "/files/a/b": Found(7, ["a/b"]),
+        "/files/": Found(7, [""]),
+        "/users/42/x": Found(0, ["users/42/x"]),
+    }
+    for path, found in expected.items():
+        assert routes.find("HEAD", path) == routes.find("GET", path) == found, path
+    assert routes.find("OPTIONS", "/users/42") == Found(0, ["users/42"])
+
+
+def test_head_prefers_its_own_route_to_those_for_get_and_for_every_method() -> None:
+    routes = router(
+        ("", "/{*rest}"),
+        ("GET", "/a/{x}"),
+        ("HEAD", "/a/{y}"),
+        ("GET", "/a/b"),
+        ("GET", "/c"),
+        ("", "/a/any"),
+        ("GET", "/a/any"),
+    )
+    assert routes.find("HEAD", "/a/1") == Found(2, ["1"])
+    assert routes.find("HEAD", "/a/b") == Found(2, ["b"])
+    assert routes.find("HEAD", "/c") == Found(4, [])
+    assert routes.find("HEAD", "/a/any") == Found(6, [])
+    assert routes.find("HEAD", "/d") == Found(0, ["d"])
+
+
+def test_head_without_any_route_for_get_is_for_a_route_for_every_method() -> None:
+    routes = router(("", "/a/{x}"), ("POST", "/a/b"))
+    assert routes.find("HEAD", "/a/b") == Found(0, ["b"])
+    assert routes.find("HEAD", "/b") is None
+
+
 def test_a_route_for_every_method_gives_way_to_a_route_for_one() -> None:
     routes = router(("", "/a"), ("GET", "/a"), ("", "/b"))
     assert routes.find("GET", "/a") == Found(1, [])
