@@ -30,6 +30,7 @@ def run() -> None:
             warnings.simplefilter("ignore")
             importlib.import_module(name)
     app = _app()
+    app._finish()
     handler = _bridge.exports(app)[0]()
     loggers = [logging.getLogger(name) for name in ("covet", "asyncio")]
     for logger in loggers:
@@ -51,7 +52,7 @@ def answer() -> Callable[[_bridge.RequestRecord], Any]:
 
     Each of them goes the way of a request to a function and that of one to a coroutine function.
     """
-    app = CovetPy()
+    app = CovetPy(openapi_url=None)
 
     @app.get("/function")
     def function(request: Request, number: int = 1) -> Any:
@@ -61,6 +62,7 @@ def answer() -> Callable[[_bridge.RequestRecord], Any]:
     async def coroutine(request: Request, number: int = 1) -> Response:
         return Response(None, 204)
 
+    app._finish()
     first, second = (route.run for route in app.routes)
 
     def run(record: _bridge.RequestRecord) -> Any:
@@ -89,7 +91,7 @@ def _without_runtime() -> Iterator[None]:
 
 
 def _app() -> CovetPy:
-    app = CovetPy()
+    app = CovetPy(openapi_url=None)
 
     @app.get("/plain/{number}")
     def plain(number: int, flag: bool = False, names: list[str] = Query([]), least: float = Query(1.0, ge=0)) -> Any:

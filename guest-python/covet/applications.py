@@ -1,33 +1,36 @@
-"""The application: where routes, hooks and exception handlers are registered."""
+"""The application: its routes, what is around them, its start and its end."""
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from typing import Any, Literal, TypeVar
 
-from . import _bridge
+from . import _middleware
+from ._failures import Handlers
 from .datastructures import State
-from .exceptions import HTTPException, RequestValidationError
+from .metrics import Metrics
 from .openapi import openapi_document
 from .requests import Request
-from .responses import JSONResponse, Response, as_record
-from .routing import Route
-from .types import Endpoint, ExceptionHandler, Hook, Isolation
+from .responses import Response
+from .routing import Route, Router
+from .types import Hook, Middleware
 
 __all__ = ["CovetPy"]
 
-E_ = TypeVar("E_", bound=Endpoint)
 H_ = TypeVar("H_", bound=Hook)
+F_ = TypeVar("F_", bound=Callable[..., Any])
 
 
-class CovetPy:
+class CovetPy(Router):
     """An application.
 
-    `title`, `version` and `description` are for the OpenAPI document, which is served at `openapi_url` (None: nowhere).
-    `lifespan` is a function from the application to an asynchronous context manager that is entered at startup and left
-    at shutdown.
+    `title`, `version`, `summary`, `description`, `tags_metadata`, `servers`, `contact`, `license_info` and
+    `terms_of_service` are for the OpenAPI document, which is served at `openapi_url`, with pages that show it at `docs_url`
+    and `redoc_url` (None: nowhere). `lifespan` is a function from the application to an asynchronous context manager that is
+    entered at startup and left at shutdown. With `debug` an unexpected exception is answered with its traceback, which tells
+    clients more than they should know. The other arguments are those of a router.
     """
 
     def __init__(
@@ -35,115 +38,126 @@ class CovetPy:
         *,
         title: str = "CovetPy",
         version: str = "0.1.0",
+        summary: str | None = None,
         description: str | None = None,
         openapi_url: str | None = "/openapi.json",
+        docs_url: str | None = "/docs",
+        redoc_url: str | None = "/redoc",
+        tags_metadata: Sequence[Mapping[str, Any]] = (),
+        servers: Sequence[Mapping[str, Any]] = (),
+        contact: Mapping[str, str] | None = None,
+        license_info: Mapping[str, str] | None = None,
+        terms_of_service: str | None = None,
         lifespan: "Callable[[CovetPy], AbstractAsyncContextManager[Any]] | None" = None,
+        debug: bool = False,
+        dependencies: Sequence[Any] = (),
+        middleware: Sequence[Middleware] = (),
+        exception_handlers: Handlers | None = None,
+        default_response_class: type[Response] | None = None,
     ) -> None:
+        super().__init__(
+            dependencies=dependencies,
+            middleware=middleware,
+            exception_handlers=exception_handlers,
+            default_response_class=default_response_class,
+        )
         self.title = title
         self.version = version
+        self.summary = summary
         self.description = description
         self.openapi_url = openapi_url
+        self.docs_url = docs_url
+        self.redoc_url = redoc_url
+        self.tags_metadata = list(tags_metadata)
+        self.servers = list(servers)
+        self.contact = contact
+        self.license_info = license_info
+        self.terms_of_service = terms_of_service
+        self.debug = debug
         #: A place for what startup makes and handlers use.
         self.state = State()
-        #: In the order of registration.
-        self.routes: list[Route] = []
-        #: By class of exception or by status.
-        self.exception_handlers: dict[int | type[BaseException], ExceptionHandler] = {}
+        #: What the host counts of this application, over all its instances.
+        self.metrics = Metrics()
+        #: Other functions in the place of dependencies, for tests.
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = _Overrides(self._recompile)
         self._lifespan = lifespan
         self._lifespan_entered: AbstractAsyncContextManager[Any] | None = None
         self._hooks: dict[str, list[Hook]] = {"startup": [], "shutdown": []}
+        self._before: list[Callable[..., Any]] = []
+        self._after: list[Callable[..., Any]] = []
+        self._stack: list[_middleware.Around] | None = None
         self._openapi_json: str | None = None
+        self._is_finished = False
 
-    def get(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `GET path`; for the options see `route`."""
-        return self.route(path, ["GET"], **options)
+    def add_middleware(self, middleware: Middleware, **options: Any) -> None:
+        """Adds a middleware, which is around every handler: a class, of which one object is made with the options, or an
+        object or function of request and `call_next`.
 
-    def post(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `POST path`; for the options see `route`."""
-        return self.route(path, ["POST"], **options)
-
-    def put(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `PUT path`; for the options see `route`."""
-        return self.route(path, ["PUT"], **options)
-
-    def patch(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `PATCH path`; for the options see `route`."""
-        return self.route(path, ["PATCH"], **options)
-
-    def delete(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `DELETE path`; for the options see `route`."""
-        return self.route(path, ["DELETE"], **options)
-
-    def head(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `HEAD path`, which otherwise that of `GET` answers; for the options see `route`."""
-        return self.route(path, ["HEAD"], **options)
-
-    def options(self, path: str, **options: Any) -> Callable[[E_], E_]:
-        """Registers the handler of `OPTIONS path`; for the options see `route`."""
-        return self.route(path, ["OPTIONS"], **options)
-
-    def route(
-        self,
-        path: str,
-        methods: Sequence[str] = ("GET",),
-        *,
-        status_code: int = 200,
-        response_class: type[Response] | None = None,
-        name: str | None = None,
-        summary: str | None = None,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        deprecated: bool = False,
-        include_in_schema: bool = True,
-        isolation: Isolation | None = None,
-    ) -> Callable[[E_], E_]:
-        """Registers a handler for a path and several methods; `"*"` stands for every method.
-
-        The path may have placeholders: `{name}` for a segment or a part of one, `{name:int}` with a type, `{name:path}`
-        at the end for all the rest. `status_code` is that of results that bring none of their own, `response_class`
-        what they are wrapped in; `summary`, `description`, `tags`, `deprecated` and `include_in_schema` are for the
-        OpenAPI document. `isolation` is for a handler that needs a certain one, whatever the host's default is: `fresh`
-        (a request sees nothing of others), `reuse` (what earlier requests of its instance left) or `shared` (what all
-        requests of its instance do; routes with it share instances). Raises ValueError for a path, and TypeError for a
-        handler, that cannot be served.
+        The one that is added first is outermost: it sees a request first and its response last. All of the application's
+        are around those of routers, and those around those of routes. Requests that no route takes go through it too.
         """
+        if options:
+            if not isinstance(middleware, type):
+                raise TypeError(f"options are for a class of middleware, and {middleware!r} is none")
+            middleware = (middleware, options)
+        self._middleware.append(middleware)
+        self._stack = None
 
-        def register(endpoint: E_) -> E_:
-            self.routes.append(
-                Route(
-                    self,
-                    path,
-                    endpoint,
-                    methods,
-                    status_code=status_code,
-                    response_class=response_class,
-                    name=name,
-                    summary=summary,
-                    description=description,
-                    tags=tags,
-                    deprecated=deprecated,
-                    include_in_schema=include_in_schema,
-                    isolation=isolation,
-                )
-            )
-            self._openapi_json = None
-            return endpoint
+    def middleware(self, kind: Literal["http"] = "http") -> Callable[[F_], F_]:
+        """Registers a function of request and `call_next` as a middleware, see `add_middleware`."""
+        if kind != "http":
+            raise ValueError(f"there is no middleware for {kind!r}, only for 'http'")
 
-        if isinstance(methods, str):
-            raise TypeError(f"methods is a list: methods=[{methods!r}]")
+        def register(function: F_) -> F_:
+            self.add_middleware(function)
+            return function
+
         return register
 
-    def exception_handler(self, exception: int | type[BaseException]) -> Callable[[ExceptionHandler], ExceptionHandler]:
-        """Registers a function of request and exception for a class of exceptions, or for an HTTPException's status.
+    def before_request(self, hook: F_) -> F_:
+        """Registers a function of the request that is called before each handler, inside of the middleware.
 
-        What it returns becomes the response, as with any handler. `Exception` or 500 is for what nothing else handles.
+        What it returns, unless that is None, is the response, and the handler is not called.
         """
+        self._before.append(hook)
+        self._stack = None
+        return hook
 
-        def register(handler: ExceptionHandler) -> ExceptionHandler:
-            self.exception_handlers[exception] = handler
-            return handler
+    def after_request(self, hook: F_) -> F_:
+        """Registers a function of request and response that is called after each handler, inside of the middleware.
 
-        return register
+        It may change the response, or return another one. It is not called after exceptions that nothing handles.
+        """
+        self._after.append(hook)
+        self._stack = None
+        return hook
+
+    @property
+    def middleware_stack(self) -> "list[_middleware.Around]":
+        """The middleware as functions, the outermost first; each class has one object."""
+        if self._stack is None:
+            self._stack = [_middleware.instance_of(one) for one in self._middleware]
+            if self._before or self._after:
+                self._stack.append(_middleware.hooks(self._before, self._after))
+        return self._stack
+
+    def mount(self, path: str, app: Any, name: str | None = None) -> None:
+        """Serves everything below a path with another application or router, or with a handler of requests such as
+        `StaticFiles`, which reads the rest of the path from `request.path_params["path"]`."""
+        if isinstance(app, CovetPy):
+            self.include_router(app, prefix=path, middleware=app._middleware, dependencies=app.dependencies)
+        elif isinstance(app, Router):
+            self.include_router(app, prefix=path)
+        elif callable(app):
+
+            async def mounted(request: Request) -> Any:
+                result = app(request)
+                return await result if isawaitable(result) else result
+
+            mounted.__name__ = name or type(app).__name__
+            self.add_route(path.rstrip("/") + "/{path:path}", mounted, ["GET", "HEAD"], name=name, include_in_schema=False)
+        else:
+            raise TypeError(f"{app!r} cannot be mounted: it is no application, router or handler")
 
     def on_event(self, event: Literal["startup", "shutdown"]) -> Callable[[H_], H_]:
         """Registers a function without arguments for startup, which runs once when the host loads the application and is
@@ -158,7 +172,7 @@ class CovetPy:
         return register
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document."""
+        """The OpenAPI document. Override it, or replace it, to change the document."""
         return openapi_document(self)
 
     def openapi_json(self) -> str:
@@ -199,76 +213,63 @@ class CovetPy:
             if isawaitable(result):
                 await result
 
+    def _adopt(self, route: Route) -> None:
+        # What belongs to the application itself is put around its routes when they are compiled.
+        self.routes.append(route)
+        self._openapi_json = None
+        if self._is_finished:
+            route.compile(self)
+
     def _finish(self) -> None:
-        """Called once when all routes are there: adds the route of the OpenAPI document."""
-        document = self.openapi_json()
-        if self.openapi_url is not None and all(self.openapi_url != route.path for route in self.routes):
+        """Compiles the routes, and adds those of the OpenAPI document, its pages, and of what no route takes. May be called
+        again, when routes have been added."""
+        if not self._is_finished:
+            for route in self._own_routes():
+                if all(route.path != other.path for other in self.routes):
+                    self.routes.append(route)
+        self._is_finished = True
+        self._recompile()
 
-            @self.get(self.openapi_url, name="openapi", include_in_schema=False)
-            def openapi() -> Response:
-                return Response(document, media_type="application/json")
+    def _own_routes(self) -> Iterator[Route]:
+        from ._own_routes import document_routes, fallback_route
 
-            self._openapi_json = document
+        yield from document_routes(self)
+        if self._middleware or self._before or self._after or {404, 405} & set(self.exception_handlers):
+            yield fallback_route(self)
 
-    def _fail(self, route: Route, record: "_bridge.RequestRecord", error: BaseException) -> Any:
-        """The response to an exception, or a coroutine that makes it. It never raises."""
-        handler = self._handler_of(error)
-        if handler is None:
-            return _default_response(record, error)
-        try:
-            result = handler(Request(record, self, route.path_names), error)
-            if isawaitable(result):
-                return self._finish_failure(record, result)
-            return as_record(result, _status_of(error))
-        except BaseException as second:
-            return _default_response(record, second)
-
-    async def _finish_failure(self, record: "_bridge.RequestRecord", result: Any) -> "_bridge.ResponseRecord":
-        try:
-            return as_record(await result, 500)
-        except BaseException as error:
-            return _default_response(record, error)
-
-    def _handler_of(self, error: BaseException) -> ExceptionHandler | None:
-        handlers = self.exception_handlers
-        if not handlers:
-            return None
-        if isinstance(error, HTTPException) and error.status_code in handlers:
-            return handlers[error.status_code]
-        for type_ in type(error).__mro__:
-            if type_ in handlers and not (type_ is Exception and isinstance(error, _ANSWERED)):
-                return handlers[type_]
-        return None if isinstance(error, _ANSWERED) else handlers.get(500)
+    def _recompile(self) -> None:
+        if self._is_finished:
+            for route in self.routes:
+                route.compile(self)
 
 
-def _default_response(record: "_bridge.RequestRecord", error: BaseException) -> "_bridge.ResponseRecord":
-    try:
-        if isinstance(error, HTTPException):
-            return _http_error(error)
-        if isinstance(error, RequestValidationError):
-            return _validation_error(error)
-        _logger.error("%s %s: unhandled exception", record.method, record.target, exc_info=error)
-    except BaseException:
-        _logger.exception("%s %s: the response to an exception could not be made", record.method, record.target)
-    return _bridge._internal_error(None)
+class _Overrides(dict[Callable[..., Any], Callable[..., Any]]):
+    """The overrides of dependencies; each change is told."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def __setitem__(self, key: Callable[..., Any], value: Callable[..., Any]) -> None:
+        super().__setitem__(key, value)
+        self._changed()
+
+    def __delitem__(self, key: Callable[..., Any]) -> None:
+        super().__delitem__(key)
+        self._changed()
+
+    def clear(self) -> None:
+        super().clear()
+        self._changed()
+
+    def pop(self, *arguments: Any) -> Any:
+        value = super().pop(*arguments)
+        self._changed()
+        return value
+
+    def update(self, *arguments: Any, **named: Any) -> None:
+        super().update(*arguments, **named)
+        self._changed()
 
 
-def _http_error(error: HTTPException) -> "_bridge.ResponseRecord":
-    if error.status_code in (204, 304) or error.status_code < 200:
-        return Response(None, error.status_code, error.headers)._lower()
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)._lower()
-
-
-def _validation_error(error: RequestValidationError) -> "_bridge.ResponseRecord":
-    return as_record(({"detail": error.errors()}, 422), 422)
-
-
-def _status_of(error: BaseException) -> int:
-    if isinstance(error, HTTPException):
-        return error.status_code
-    return 422 if isinstance(error, RequestValidationError) else 500
-
-
-#: Exceptions that have a response of their own.
-_ANSWERED = (HTTPException, RequestValidationError)
 _logger = logging.getLogger("covet")

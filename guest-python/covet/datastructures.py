@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["URL", "Address", "Headers", "MutableHeaders", "QueryParams", "State", "parse_query"]
+__all__ = ["URL", "Address", "Headers", "MutableHeaders", "PathParams", "QueryParams", "State", "parse_cookies", "parse_query"]
 
 
 class Address(NamedTuple):
@@ -133,6 +133,10 @@ class QueryParams(Mapping[str, str]):
         return f"QueryParams({self._items!r})"
 
 
+class PathParams(dict[str, str]):
+    """The values of the placeholders of the route's path, percent-decoded, by their names."""
+
+
 class URL:
     """The URL of a request, still percent-encoded."""
 
@@ -188,6 +192,12 @@ class State:
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.__dict__
+
 
 def parse_query(query: str) -> list[tuple[str, str]]:
     """The names and values of a query string, as `urllib.parse.parse_qsl` reads them with blank values kept."""
@@ -196,6 +206,22 @@ def parse_query(query: str) -> list[tuple[str, str]]:
     # Most query strings have nothing to decode, and this takes a third of the time.
     parts = [part.partition("=") for part in query.split("&")]
     return [(name, value) for name, equals, value in parts if name or equals]
+
+
+def parse_cookies(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The cookies in header fields, whose names are in lower case. Of several with one name the first counts."""
+    cookies: dict[str, str] = {}
+    for header, values in headers:
+        if header == "cookie":
+            for part in values.split(";"):
+                name, equals, value = part.partition("=")
+                if equals:
+                    cookies.setdefault(name.strip(), _unquoted(value.strip()))
+    return cookies
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def _text(value: str) -> str:

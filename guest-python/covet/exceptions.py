@@ -6,7 +6,7 @@ from typing import Any
 
 from .types import ErrorDetail
 
-__all__ = ["HTTPException", "HostUnavailable", "RequestValidationError"]
+__all__ = ["HTTPException", "HostUnavailable", "RequestValidationError", "ResponseValidationError"]
 
 
 class HTTPException(Exception):
@@ -33,7 +33,7 @@ class HTTPException(Exception):
         return f"{type(self).__name__}(status_code={self.status_code!r}, detail={self.detail!r})"
 
 
-class RequestValidationError(ValueError):
+class RequestValidationError(Exception):
     """A request does not fit the parameters of its handler. Without a handler for it the answer is a 422."""
 
     def __init__(self, errors: Sequence[ErrorDetail]) -> None:
@@ -46,6 +46,22 @@ class RequestValidationError(ValueError):
 
     def __str__(self) -> str:
         return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in self._errors)
+
+
+class ResponseValidationError(Exception):
+    """What a handler returned does not fit the model of its responses. The answer is a 500."""
+
+    def __init__(self, errors: Sequence[ErrorDetail]) -> None:
+        super().__init__(errors)
+        self._errors = list(errors)
+
+    def errors(self) -> list[ErrorDetail]:
+        """Every error."""
+        return self._errors
+
+    def __str__(self) -> str:
+        places = "; ".join(f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}" for error in self._errors)
+        return f"the result of the handler does not fit its response model: {places}"
 
 
 class HostUnavailable(RuntimeError):

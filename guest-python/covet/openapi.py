@@ -1,95 +1,311 @@
 """The OpenAPI 3.1 document of an application."""
 
+import inspect
 import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from .responses import HTMLResponse, PlainTextResponse
+from ._models import Mode, Model, model_of
+from .params import BodyParam, FileParam
+from .responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from .sse import EventSourceResponse
 
 if TYPE_CHECKING:
+    from ._fields import Field
     from .applications import CovetPy
-    from .params import Field
     from .routing import Route
 
 __all__ = ["openapi_document"]
 
 
 def openapi_document(app: "CovetPy") -> dict[str, Any]:
-    """Paths, parameters and responses, in the form that FastAPI gives them."""
-    info: dict[str, Any] = {"title": app.title, "version": app.version}
-    if app.description is not None:
-        info["description"] = app.description
-    paths: dict[str, dict[str, Any]] = {}
-    validates = False
-    for route in app.routes:
-        if not route.include_in_schema:
-            continue
-        operations = paths.setdefault(_CONVERTER.sub(r"{\1}", route.path), {})
-        for method in route.methods:
-            # OpenAPI has no word for every method.
-            for one in [method] if method else _ALL_METHODS:
-                operations.setdefault(one.lower(), _operation(route, one.lower()))
-        validates = validates or bool(route.fields)
-    document: dict[str, Any] = {"openapi": "3.1.0", "info": info, "paths": paths}
-    if validates:
-        document["components"] = {"schemas": _ERROR_SCHEMAS}
-    return document
+    """Paths, parameters, bodies, responses and schemas, in the form that FastAPI gives them."""
+    return _Document(app).build()
 
 
-def _operation(route: "Route", method: str) -> dict[str, Any]:
-    operation: dict[str, Any] = {}
-    if route.tags:
-        operation["tags"] = route.tags
-    operation["summary"] = route.summary or route.name.replace("_", " ").title()
-    if route.description:
-        operation["description"] = route.description
-    operation["operationId"] = re.sub(r"\W", "_", f"{route.name}{route.path}_{method}")
-    if route.deprecated:
-        operation["deprecated"] = True
-    parameters = [_parameter(field) for field in route.fields if field.info.include_in_schema]
-    read = {field.alias for field in route.fields}
-    # What the handler takes from the request itself is in the path all the same.
-    parameters += [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "title": name.title()}}
-        for name in route.path_names
-        if name not in read
-    ]
-    if parameters:
-        operation["parameters"] = parameters
-    responses: dict[str, Any] = {str(route.status_code): _success(route)}
-    if route.fields:
-        responses["422"] = {
-            "description": "Validation Error",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}},
-        }
-    operation["responses"] = responses
-    return operation
+class _Document:
+    def __init__(self, app: "CovetPy") -> None:
+        self._app = app
+        self._schemas: dict[str, Any] = {}
+        self._security: dict[str, Any] = {}
+        self._validates = False
 
+    def build(self) -> dict[str, Any]:
+        app = self._app
+        info: dict[str, Any] = {"title": app.title, "version": app.version}
+        for key, value in (
+            ("summary", app.summary),
+            ("description", app.description),
+            ("termsOfService", app.terms_of_service),
+            ("contact", app.contact),
+            ("license", app.license_info),
+        ):
+            if value is not None:
+                info[key] = value
+        document: dict[str, Any] = {"openapi": "3.1.0", "info": info}
+        if app.servers:
+            document["servers"] = app.servers
+        document["paths"] = self._paths()
+        if self._validates:
+            self._schemas.update(_ERROR_SCHEMAS)
+        components: dict[str, Any] = {}
+        if self._schemas:
+            components["schemas"] = dict(sorted(self._schemas.items()))
+        if self._security:
+            components["securitySchemes"] = self._security
+        if components:
+            document["components"] = components
+        if app.tags_metadata:
+            document["tags"] = app.tags_metadata
+        return document
 
-def _parameter(field: "Field") -> dict[str, Any]:
-    parameter: dict[str, Any] = {"name": field.alias, "in": field.where, "required": field.required}
-    parameter["schema"] = field.schema
-    if field.info.description is not None:
-        parameter["description"] = field.info.description
-    if field.info.deprecated:
-        parameter["deprecated"] = True
-    return parameter
+    def _paths(self) -> dict[str, Any]:
+        paths: dict[str, dict[str, Any]] = {}
+        for route in self._app.routes:
+            if not route.include_in_schema:
+                continue
+            operations = paths.setdefault(_CONVERTER.sub(r"{\1}", route.path), {})
+            for method in route.methods:
+                # OpenAPI has no word for every method.
+                for one in [method] if method else _ALL_METHODS:
+                    if one.lower() not in operations:
+                        operations[one.lower()] = self._operation(route, one.lower())
+        return paths
 
+    def _operation(self, route: "Route", method: str) -> dict[str, Any]:
+        options = route.options
+        operation: dict[str, Any] = {}
+        if options.get("tags"):
+            operation["tags"] = list(options["tags"])
+        operation["summary"] = options.get("summary") or route.name.replace("_", " ").title()
+        description = options.get("description")
+        if description is None:
+            description = _first_part(route.endpoint)
+        if description:
+            operation["description"] = description
+        operation["operationId"] = options.get("operation_id") or re.sub(r"\W", "_", f"{route.name}{route.path}_{method}")
+        if options.get("deprecated"):
+            operation["deprecated"] = True
+        parameters = self._parameters(route)
+        if parameters:
+            operation["parameters"] = parameters
+        body = self._request_body(route)
+        if body is not None:
+            operation["requestBody"] = body
+        security = self._security_of(route)
+        if security:
+            operation["security"] = security
+        operation["responses"] = self._responses(route)
+        return _merged(operation, options.get("openapi_extra") or {})
 
-def _success(route: "Route") -> dict[str, Any]:
-    success: dict[str, Any] = {"description": "Successful Response"}
-    if route.status_code in (204, 304):
+    def _parameters(self, route: "Route") -> list[dict[str, Any]]:
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for field in route.fields:
+            if field.where in ("body", "form") or not field.info.include_in_schema:
+                continue
+            for parameter in self._of_members(field) if field.members else [self._parameter(field)]:
+                found.setdefault((parameter["in"], parameter["name"]), parameter)
+        # What the handler takes from the request itself is in the path all the same.
+        for name in route.path_names:
+            schema = {"type": "string", "title": name.replace("_", " ").title()}
+            found.setdefault(("path", name), {"name": name, "in": "path", "required": True, "schema": schema})
+        places = ("path", "query", "header", "cookie")
+        return sorted(found.values(), key=lambda parameter: places.index(parameter["in"]))
+
+    def _parameter(self, field: "Field") -> dict[str, Any]:
+        parameter: dict[str, Any] = {"name": field.alias, "in": field.where, "required": field.required}
+        parameter["schema"] = self._registered(*field.schema())
+        if field.info.description is not None:
+            parameter["description"] = field.info.description
+        if field.info.openapi_examples is not None:
+            parameter["examples"] = dict(field.info.openapi_examples)
+        if field.info.deprecated:
+            parameter["deprecated"] = True
+        return parameter
+
+    def _of_members(self, field: "Field") -> Iterable[dict[str, Any]]:
+        """The parameters that the members of a model are."""
+        schema, definitions = field.describe()
+        if "$ref" in schema:
+            schema = definitions.pop(schema["$ref"].rpartition("/")[2])
+        required = schema.get("required", ())
+        for name, member, _ in field.members:
+            own = schema.get("properties", {}).get(member, {})
+            parameter = {"name": name, "in": field.where, "required": member in required}
+            parameter["schema"] = self._registered(own, definitions)
+            if "description" in own:
+                parameter["description"] = own["description"]
+            yield parameter
+
+    def _request_body(self, route: "Route") -> dict[str, Any] | None:
+        plan = route.plan
+        if plan.form_fields:
+            return self._form_body(route, plan.form_fields)
+        fields = plan.body_fields
+        if not fields:
+            return None
+        info = fields[0].info
+        media_type = info.media_type if isinstance(info, BodyParam) else "application/json"
+        if plan.is_embedded:
+            schema = self._object(route, fields)
+            required = any(field.required for field in fields)
+        else:
+            schema = self._registered(*fields[0].schema())
+            required = fields[0].required
+        content: dict[str, Any] = {"schema": schema}
+        if not plan.is_embedded and info.openapi_examples is not None:
+            content["examples"] = dict(info.openapi_examples)
+        body: dict[str, Any] = {"content": {media_type: content}}
+        if required:
+            body["required"] = True
+        return body
+
+    def _form_body(self, route: "Route", fields: list["Field"]) -> dict[str, Any]:
+        is_multipart = any(isinstance(field.info, FileParam) for field in fields)
+        media_type = "multipart/form-data" if is_multipart else "application/x-www-form-urlencoded"
+        if len(fields) == 1 and fields[0].members:
+            schema = self._registered(*fields[0].schema())
+        else:
+            schema = self._object(route, fields)
+        body: dict[str, Any] = {"content": {media_type: {"schema": schema}}}
+        if any(field.required for field in fields):
+            body["required"] = True
+        return body
+
+    def _object(self, route: "Route", fields: list["Field"]) -> dict[str, Any]:
+        """The schema of an object whose members are parameters."""
+        properties: dict[str, Any] = {}
+        required: list[str] = []
+        for field in fields:
+            if field.members:
+                schema, definitions = field.describe()
+                if "$ref" in schema:
+                    schema = definitions.pop(schema["$ref"].rpartition("/")[2])
+                for name, own in schema.get("properties", {}).items():
+                    properties[name] = self._registered(own, definitions)
+                required += schema.get("required", ())
+                continue
+            properties[field.alias] = self._registered(*field.schema())
+            if field.required:
+                required.append(field.alias)
+        name = "Body_" + re.sub(r"\W", "_", route.name + route.path).rstrip("_")
+        schema = {"properties": properties, "type": "object", "title": name}
+        if required:
+            schema["required"] = list(dict.fromkeys(required))
+        self._schemas[name] = schema
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def _responses(self, route: "Route") -> dict[str, Any]:
+        options = route.options
+        responses: dict[str, Any] = {str(route.status_code): self._success(route)}
+        for status, said in {**self._app.responses, **options.get("responses", {})}.items():
+            response = {key: value for key, value in said.items() if key != "model"}
+            response.setdefault("description", _phrase(status))
+            if said.get("model") is not None:
+                schema = self._schema_of(model_of(said["model"]), "serialization")
+                content = {**response.get("content", {})}
+                content["application/json"] = {"schema": schema, **content.get("application/json", {})}
+                response["content"] = content
+            key = str(status).upper() if str(status).lower() != "default" else "default"
+            responses[key] = _merged(responses.get(key, {}), response)
+        if route.fields and "422" not in responses:
+            self._validates = True
+            responses["422"] = {
+                "description": "Validation Error",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}},
+            }
+        return responses
+
+    def _success(self, route: "Route") -> dict[str, Any]:
+        success: dict[str, Any] = {"description": route.options.get("response_description", "Successful Response")}
+        if route.status_code in (204, 304):
+            return success
+        response_class = route.options.get("response_class") or self._app.default_response_class
+        media_type: str | None = "application/json"
+        if response_class is not None and issubclass(response_class, Response):
+            media_type = response_class.media_type
+        if route.response_model is not None:
+            schema = self._schema_of(route.response_model, "serialization")
+        elif response_class is not None and issubclass(response_class, (HTMLResponse, PlainTextResponse, EventSourceResponse)):
+            schema = {"type": "string"}
+        else:
+            schema = {}
+        if media_type is not None and not (response_class is not None and response_class is StreamingResponse):
+            success["content"] = {media_type: {"schema": schema}}
         return success
-    if route.response_class in (HTMLResponse, PlainTextResponse):
-        media_type, schema = str(route.response_class.media_type), {"type": "string"}
-    else:
-        media_type, schema = "application/json", {}
-    success["content"] = {media_type: {"schema": schema}}
-    return success
+
+    def _security_of(self, route: "Route") -> list[dict[str, list[str]]]:
+        found: dict[str, list[str]] = {}
+        for scheme, scopes in route.plan.security:
+            self._security[scheme.scheme_name] = scheme.model
+            names = found.setdefault(scheme.scheme_name, [])
+            names += [scope for scope in scopes if scope not in names]
+        return [{name: scopes} for name, scopes in found.items()]
+
+    def _schema_of(self, model: Model, mode: Mode) -> dict[str, Any]:
+        return self._registered(*model.json_schema(mode), mode=mode)
+
+    def _registered(self, schema: dict[str, Any], definitions: Mapping[str, Any], mode: Mode = "validation") -> dict[str, Any]:
+        """The schema, whose definitions are in the document now; one whose name stands for another gets a new name."""
+        renamed: dict[str, str] = {}
+        for name, definition in definitions.items():
+            known = self._schemas.get(name)
+            if known is None or known == definition:
+                continue
+            suffix = "Output" if mode == "serialization" else "Input"
+            renamed[name] = f"{name}-{suffix}"
+            number = 2
+            while self._schemas.get(renamed[name], definition) != definition:
+                renamed[name] = f"{name}-{suffix}{number}"
+                number += 1
+        for name, definition in definitions.items():
+            self._schemas[renamed.get(name, name)] = _with_refs(definition, renamed)
+        found: dict[str, Any] = _with_refs(schema, renamed)
+        return found
+
+
+def _with_refs(schema: Any, renamed: Mapping[str, str]) -> Any:
+    if not renamed:
+        return schema
+    if isinstance(schema, dict):
+        prefix, _, name = str(schema.get("$ref", "")).rpartition("/")
+        changed = {key: _with_refs(value, renamed) for key, value in schema.items()}
+        if name in renamed and isinstance(schema.get("$ref"), str):
+            changed["$ref"] = f"{prefix}/{renamed[name]}"
+        return changed
+    return [_with_refs(item, renamed) for item in schema] if isinstance(schema, list) else schema
+
+
+def _merged(base: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, member by member; lists are joined, and otherwise the second counts."""
+    merged = dict(base)
+    for key, value in extra.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            merged[key] = _merged(old, value)
+        elif isinstance(old, list) and isinstance(value, list):
+            merged[key] = old + value
+        else:
+            merged[key] = value
+    return merged
+
+
+def _first_part(endpoint: Any) -> str:
+    """The docstring up to a form feed: what follows is for readers of the source."""
+
+    return (inspect.getdoc(endpoint) or "").partition("\f")[0].strip()
+
+
+def _phrase(status: int | str) -> str:
+    try:
+        return HTTPStatus(int(status)).phrase
+    except ValueError:
+        return "Default Response" if str(status).lower() == "default" else "Additional Response"
 
 
 _CONVERTER = re.compile(r"\{(\w+):\w+\}")
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
-
 _ERROR_SCHEMAS: dict[str, Any] = {
     "HTTPValidationError": {
         "properties": {

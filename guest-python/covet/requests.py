@@ -1,4 +1,4 @@
-"""What a handler sees of a request. Everything is read when it is asked for, not before."""
+"""The request as handlers see it."""
 
 import json
 from collections.abc import AsyncIterator
@@ -6,15 +6,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from . import _bridge
-from .datastructures import URL, Address, Headers, QueryParams, State
+from . import _bridge, _negotiation
+from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
 from .exceptions import HTTPException
+from .forms import FormData, read_form, read_form_sync
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from .applications import CovetPy
 
 __all__ = ["Request"]
-
 
 _UNREAD: Any = object()
 
@@ -22,15 +24,19 @@ _UNREAD: Any = object()
 class Request:
     """One request.
 
-    Its body can be read once, by `body`, `text` or `stream`; `json` reads it and keeps what it found.
+    `body`, `text`, `json` and `form` read the body and may be called again; `stream` gives it in pieces, once, and after
+    one of the others what they have read.
     """
 
     _json: Any = _UNREAD
+    _form: FormData | None = None
+    _streamed = False
+    #: Of the dependencies that have something to do afterwards.
+    _exits: "AsyncExitStack | None" = None
 
     def __init__(self, record: "_bridge.RequestRecord", app: "CovetPy", path_names: tuple[str, ...] = ()) -> None:
         self._record = record
         self._path_names = path_names
-        self._consumed = False
         #: The application that serves the request.
         self.app = app
 
@@ -59,9 +65,9 @@ class Request:
         return QueryParams(self._record.target.partition("?")[2])
 
     @cached_property
-    def path_params(self) -> dict[str, str]:
+    def path_params(self) -> PathParams:
         """The placeholders of the route's path with their values, percent-decoded."""
-        return dict(zip(self._path_names, self._record.params, strict=False))
+        return PathParams(zip(self._path_names, self._record.params, strict=False))
 
     @cached_property
     def headers(self) -> Headers:
@@ -70,13 +76,7 @@ class Request:
     @cached_property
     def cookies(self) -> dict[str, str]:
         """The cookies. Where a name occurs several times its first value counts."""
-        cookies: dict[str, str] = {}
-        for header in self.headers.getlist("cookie"):
-            for part in header.split(";"):
-                name, equals, value = part.strip().partition("=")
-                if equals:
-                    cookies.setdefault(name.strip(), _unquoted(value.strip()))
-        return cookies
+        return parse_cookies(self._record.headers)
 
     @cached_property
     def client(self) -> Address:
@@ -88,14 +88,55 @@ class Request:
         """A place for attributes that belong to this request."""
         return State()
 
+    @property
+    def user(self) -> Any:
+        """Who asks, as `AuthenticationMiddleware` found out. Raises AttributeError without it."""
+        return self.state.user
+
+    @property
+    def auth(self) -> Any:
+        """What the user may do, as `AuthenticationMiddleware` found out. Raises AttributeError without it."""
+        return self.state.auth
+
+    @property
+    def session(self) -> Any:
+        """The session, which `SessionMiddleware` reads and writes. Raises AttributeError without it."""
+        return self.state.session
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type of the body, in lower case and without its parameters."""
+        value = self.headers.get("content-type")
+        return value.partition(";")[0].strip().lower() if value is not None else None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is said to be JSON: `application/json`, or a type that ends with `+json`."""
+        return _bridge.is_json(self._record.headers)
+
+    def url_for(self, name: str, /, **path_params: Any) -> URL:
+        """The URL of a route by its name, on the host of this request. Raises LookupError if there is no such route."""
+        return URL(self._record.origin + self.app.url_path_for(name, **path_params))
+
+    def accepts(self, *media_types: str) -> str | None:
+        """The one of these media types that the client likes best, None if it takes none of them.
+
+        Among equals the first counts, and so it does if the client does not say.
+        """
+        return _negotiation.best_media_type(self.headers.getlist("accept"), media_types)
+
+    def accepts_language(self, *languages: str) -> str | None:
+        """The one of these languages that the client likes best, None if it takes none of them; `en` stands for `en-GB`."""
+        return _negotiation.best_language(self.headers.getlist("accept-language"), languages)
+
     async def body(self) -> bytes:
-        """The whole body. Raises RuntimeError when the body has been read before."""
-        self._consume()
+        """The whole body."""
+        self._check_unread()
         return await _bridge.read_bytes(self._record)
 
     async def text(self) -> str:
-        """The whole body as UTF-8 text; octets that are not UTF-8 are replaced. It counts as reading the body."""
-        self._consume()
+        """The whole body as UTF-8 text; octets that are not UTF-8 are replaced."""
+        self._check_unread()
         body = self._record.body
         if type(body) is _bridge.BodyText:
             return body.value
@@ -108,7 +149,7 @@ class Request:
         """
         if self._json is not _UNREAD:
             return self._json
-        self._consume()
+        self._check_unread()
         body = self._record.body
         data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
         try:
@@ -119,19 +160,37 @@ class Request:
             raise HTTPException(400, f"The body is not valid JSON: {error}") from None
         return self._json
 
+    async def form(self) -> FormData:
+        """The fields and files of a form, urlencoded or multipart; the same object each time.
+
+        It is empty if the body is of another type. What is not well formed ends the request with a 400.
+        """
+        if self._form is None:
+            self._check_unread()
+            body = self._record.body
+            if type(body) is _bridge.BodyStream:
+                self._streamed = True
+                self._form = await read_form(self.headers.get("content-type", ""), _bridge.BodyChunks(self._record))
+            else:
+                self._form = self._form_at_once()
+        return self._form
+
+    def _form_at_once(self) -> FormData:
+        """The form of a body that is there."""
+        if self._form is None:
+            data = _bridge.body_data(self._record)
+            self._form = read_form_sync(self.headers.get("content-type", ""), data)
+        return self._form
+
     def stream(self) -> AsyncIterator[bytes]:
-        """The body in the pieces in which it arrives, for `async for`. It counts as reading the body."""
-        self._consume()
+        """The body in the pieces in which it arrives, for `async for`. It can be read so once."""
+        self._check_unread()
+        self._streamed = type(self._record.body) is _bridge.BodyStream
         return _bridge.BodyChunks(self._record)
 
-    def _consume(self) -> None:
-        if self._consumed:
-            raise RuntimeError("the body of the request has been read already")
-        self._consumed = True
+    def _check_unread(self) -> None:
+        if self._streamed:
+            raise RuntimeError("the body of the request has been read already, as a stream")
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

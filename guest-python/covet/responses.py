@@ -1,19 +1,18 @@
-"""What a handler may return, and how values become responses."""
+"""What a handler may return, and how it becomes a response."""
 
-import dataclasses
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from json import encoder as _encoder
-from pathlib import PurePath
-from typing import Any, Literal
+from datetime import UTC, datetime
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
-from uuid import UUID
 
 from . import _bridge
+from ._json import encode_json
 from .datastructures import MutableHeaders
 from .types import Chunks
+
+if TYPE_CHECKING:
+    from .requests import Request
 
 __all__ = [
     "HTMLResponse",
@@ -22,8 +21,12 @@ __all__ = [
     "RedirectResponse",
     "Response",
     "StreamingResponse",
+    "XMLResponse",
     "encode_json",
 ]
+
+#: Work after the response: a function that returns something to await.
+After = Callable[[], Any]
 
 
 class Response:
@@ -33,6 +36,8 @@ class Response:
     """
 
     media_type: str | None = None
+    #: For responses that depend on the request, on its conditions or ranges for example.
+    _prepare: "Callable[[Request], Response] | None" = None
 
     def __init__(
         self,
@@ -40,8 +45,11 @@ class Response:
         status_code: int = 200,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         media_type: str | None = None,
+        background: After | None = None,
     ) -> None:
         self.status_code = status_code
+        #: What is called when the response has been sent: a BackgroundTask, or another function without arguments.
+        self.background = background
         if media_type is not None:
             self.media_type = media_type
         self.headers = MutableHeaders()
@@ -85,8 +93,7 @@ class Response:
         if max_age is not None:
             parts.append(f"Max-Age={max_age}")
         if expires is not None:
-            moment = expires if isinstance(expires, str) else expires.strftime("%a, %d %b %Y %H:%M:%S GMT")
-            parts.append(f"expires={moment}")
+            parts.append(f"expires={expires if isinstance(expires, str) else _http_date(expires)}")
         if path is not None:
             parts.append(f"Path={path}")
         if domain is not None:
@@ -100,8 +107,10 @@ class Response:
         """Makes the client forget a cookie."""
         self.set_cookie(key, max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT", path=path, domain=domain)
 
-    def _lower(self) -> "_bridge.ResponseRecord":
-        """The record that the host gets."""
+    def _lower(self, after: After | None = None) -> "_bridge.ResponseRecord":
+        """The record that the host gets; `after` is done when the response has been sent, and after its background."""
+        if self.background is not None or after is not None:
+            _bridge.run_after(_in_turn(self.background, after))
         return _bridge.response(self.status_code, self.headers._items, self.body)
 
 
@@ -111,6 +120,10 @@ class PlainTextResponse(Response):
 
 class HTMLResponse(Response):
     media_type = "text/html"
+
+
+class XMLResponse(Response):
+    media_type = "application/xml"
 
 
 class JSONResponse(Response):
@@ -125,8 +138,14 @@ class JSONResponse(Response):
 class RedirectResponse(Response):
     """Sends the client to another URL, with the same method unless `status_code` says otherwise."""
 
-    def __init__(self, url: str, status_code: int = 307, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(None, status_code, headers)
+    def __init__(
+        self,
+        url: object,
+        status_code: int = 307,
+        headers: Mapping[str, str] | None = None,
+        background: After | None = None,
+    ) -> None:
+        super().__init__(None, status_code, headers, None, background)
         self.headers["location"] = quote(str(url), safe=":/%#?=@[]!$&'()*+,;~")
 
 
@@ -143,38 +162,29 @@ class StreamingResponse(Response):
         status_code: int = 200,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         media_type: str | None = None,
+        background: After | None = None,
     ) -> None:
         if not isinstance(content, (AsyncIterable, Iterable)) or isinstance(content, (str, bytes)):
             raise TypeError(f"the content of a StreamingResponse is an iterator, not {type(content).__name__}")
-        super().__init__(None, status_code, headers, media_type)
-        self.content = content
+        super().__init__(None, status_code, headers, media_type, background)
+        #: The pieces. A middleware may put another iterator in its place.
+        self.body_iterator = content
 
-    def _lower(self) -> "_bridge.ResponseRecord":
-        return _bridge.streaming_response(self.status_code, self.headers._items, self.content)
-
-
-def encode_json(value: Any) -> str:
-    """Writes a value as JSON, without spaces and with text as it is.
-
-    Beside what JSON has: dataclasses, datetimes, dates and times (ISO 8601), timedeltas (seconds), UUIDs, enumerations,
-    Decimals, sets, tuples and other iterables, paths, bytes (as UTF-8), and objects with a `model_dump` (pydantic).
-    Raises TypeError for anything else, and ValueError for the numbers that JSON does not have.
-    """
-    try:
-        return "".join(_encode(value, 0))
-    except TypeError:
-        # Keys that are not strings, for example, which the encoder has no hook for.
-        return "".join(_encode(_jsonable(value), 0))
+    def _lower(self, after: After | None = None) -> "_bridge.ResponseRecord":
+        if self.background is not None or after is not None:
+            after = _in_turn(self.background, after)
+        return _bridge.streaming_response(self.status_code, self.headers._items, self.body_iterator, after)
 
 
 def as_record(result: Any, status: int) -> "_bridge.ResponseRecord":
     """What a handler returned, as the record that the host gets. `status` is that of the route."""
-    if isinstance(result, Response):
-        return result._lower()
-    if type(result) is tuple:
-        return _of_tuple(result, status)
     if isinstance(result, str):
         return _bridge.response(status, TEXT_HEADERS, str(result))
+    if isinstance(result, Response):
+        return result._lower()
+    type_ = type(result)
+    if type_ is tuple or type_ is GeneratorType or type_ is AsyncGeneratorType:
+        return as_response(result, status)._lower()
     if isinstance(result, (bytes, bytearray, memoryview)):
         return _bridge.response(status, BYTES_HEADERS, bytes(result))
     if result is None and (status in (204, 304) or status < 200):
@@ -182,98 +192,65 @@ def as_record(result: Any, status: int) -> "_bridge.ResponseRecord":
     return _bridge.response(status, JSON_HEADERS, encode_json(result))
 
 
-def _of_tuple(result: tuple[Any, ...], status: int) -> "_bridge.ResponseRecord":
+def as_response(result: Any, status: int) -> Response:
+    """What a handler returned, as a Response. `status` is that of the route."""
+    if isinstance(result, Response):
+        return result
+    if type(result) is tuple:
+        return _of_tuple(result, as_response)
+    if isinstance(result, str):
+        return PlainTextResponse(str(result), status)
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return Response(result, status, media_type="application/octet-stream")
+    if isinstance(result, (GeneratorType, AsyncGeneratorType)):
+        return StreamingResponse(result, status)
+    if result is None and (status in (204, 304) or status < 200):
+        return Response(None, status)
+    return JSONResponse(result, status)
+
+
+def _of_tuple(result: tuple[Any, ...], convert: Callable[[Any, int], Response]) -> Response:
     """`(body, status)` and `(body, status, headers)`."""
     if not 2 <= len(result) <= 3 or type(result[1]) is not int:
         raise TypeError(
             f"a handler may return (body, status) or (body, status, headers), not {result!r}; for JSON return a list"
         )
-    record = as_record(result[0], result[1])
-    record.status = result[1]
+    response = convert(result[0], result[1])
+    response.status_code = result[1]
     if len(result) == 3 and result[2] is not None:
-        headers = MutableHeaders(record.headers)
-        headers.update(result[2])
-        record.headers = _bridge.header_list(headers._items)
-    return record
+        response.headers.update(result[2])
+    return response
+
+
+def _in_turn(first: After | None, second: After | None) -> After:
+    """Both, one after the other, also when the first one fails."""
+
+    async def run() -> None:
+        try:
+            if first is not None:
+                await first()
+        finally:
+            if second is not None:
+                await second()
+
+    return run
+
+
+def _http_date(moment: datetime) -> str:
+    """A time as HTTP has it; one without a zone is taken for UTC."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return f"{_DAYS[moment.weekday()]}, {moment:%d} {_MONTHS[moment.month - 1]} {moment:%Y %H:%M:%S} GMT"
 
 
 def _with_charset(media_type: str) -> str:
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") and "charset" not in media_type else media_type
 
 
-def _default(value: Any) -> Any:
-    """What the encoder writes in the place of a value that JSON does not have."""
-    for type_ in type(value).__mro__:
-        convert = _CONVERSIONS.get(type_)
-        if convert is not None:
-            return convert(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    dump = getattr(value, "model_dump", None)
-    if dump is not None:
-        return dump(mode="json")
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Iterable):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
-def _jsonable(value: Any) -> Any:
-    """The value with keys that JSON can have."""
-    if isinstance(value, dict):
-        return {_key(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_jsonable(item) for item in value]
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    return _jsonable(_default(value))
-
-
-def _key(key: Any) -> Any:
-    if key is None or isinstance(key, (str, int, float)):
-        return key
-    return str(_default(key))
-
-
-def _decimal(value: Decimal) -> int | float:
-    exponent = value.as_tuple().exponent
-    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
-
-
-_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
-    datetime: datetime.isoformat,
-    date: date.isoformat,
-    time: time.isoformat,
-    timedelta: timedelta.total_seconds,
-    UUID: str,
-    Enum: lambda value: value.value,
-    Decimal: _decimal,
-    PurePath: str,
-    bytes: bytes.decode,
-    set: list,
-    frozenset: list,
-}
-
 JSON_HEADERS = [("content-type", "application/json")]
 TEXT_HEADERS = [("content-type", "text/plain; charset=utf-8")]
 BYTES_HEADERS = [("content-type", "application/octet-stream")]
 
-
-def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
-    """The encoder of `json`, made once: `json.dumps` makes one for each call, which costs more than a small object.
-
-    It does not look for cycles, which end in a RecursionError instead of a ValueError.
-    """
-    make: Any = getattr(_encoder, "c_make_encoder", None)
-    if make is None:
-        # An interpreter without the C part of json.
-        plain = _encoder.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
-        return lambda value, _: (plain.encode(value),)
-    encode: Callable[[Any, int], Iterable[str]] = make(
-        None, _default, _encoder.encode_basestring, None, ":", ",", False, False, False
-    )
-    return encode
-
-
-_encode = _make_encoder()
+# Not from strftime, which uses the locale's names.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

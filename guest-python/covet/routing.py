@@ -1,203 +1,395 @@
-"""Routes: a path, its methods, and a handler, made into one function from request record to response record.
+"""Routes and routers: paths with their methods, handlers and options.
 
-The host has matched the path and decoded the placeholders before the guest is called, so nothing is matched here. How a
-string becomes a value is in `params`.
+The host matches paths and decodes placeholders before the guest is called, so nothing is matched here. What a handler needs is
+read by `_signature`, and made into a function by `_compile`.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
-from urllib.parse import parse_qsl
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args
+from urllib.parse import quote
 
-from . import _bridge
-from ._scalars import Invalid
-from .datastructures import parse_query
-from .exceptions import RequestValidationError
-from .params import Field, InvalidItems, field_of
-from .requests import Request
-from .responses import JSON_HEADERS, Response, as_record, encode_json
-from .types import Endpoint, ErrorDetail, Isolation
+from ._compile import Run, compile_route
+from ._failures import Handlers
+from ._fields import Field
+from ._middleware import instance_of
+from ._results import Result, response_model_of
+from ._signature import Plan, read_plan
+from .dependencies import Dependency
+from .responses import Response
+from .types import Endpoint, ExceptionHandler, Isolation, Middleware
 
 if TYPE_CHECKING:
     from .applications import CovetPy
 
-__all__ = ["Route", "parse_path"]
+__all__ = ["APIRouter", "Route", "RouteOptions", "Router", "parse_path"]
 
-#: Returns the record of the response, or a coroutine that does.
-Run = Callable[["_bridge.RequestRecord"], Any]
+E_ = TypeVar("E_", bound=Endpoint)
+
+
+class RouteOptions(TypedDict, total=False):
+    """What can be said about a route beside its path, its methods and its handler."""
+
+    #: Of results that bring none of their own.
+    status_code: int
+    #: What results are wrapped in that are no responses.
+    response_class: type[Response] | None
+    #: What results are validated against and written as; fields that it does not have are left out. Without it the
+    #: annotation of what the handler returns counts, if there is a model in it; False is for none at all.
+    response_model: Any
+    #: Which fields of the model are written.
+    response_model_include: Any
+    response_model_exclude: Any
+    response_model_by_alias: bool
+    response_model_exclude_unset: bool
+    response_model_exclude_defaults: bool
+    response_model_exclude_none: bool
+    #: For `url_for`; else the name of the function.
+    name: str | None
+    #: Called before the handler; their results are not used.
+    dependencies: Sequence[Any]
+    #: Around the handler, inside of the application's; the first one is outermost. See `CovetPy.add_middleware`.
+    middleware: Sequence[Middleware]
+    #: Before those of the router and of the application.
+    exception_handlers: Handlers
+    #: For a handler that needs a certain one, whatever the host's default is: `fresh` (a request sees nothing of others),
+    #: `reuse` (what earlier requests of its instance left) or `shared` (what all requests of its instance do; routes with it
+    #: share instances).
+    isolation: Isolation | None
+    #: For the OpenAPI document, as are the following.
+    summary: str | None
+    description: str | None
+    response_description: str
+    #: By status: `{404: {"description": "No such item", "model": Problem}}`.
+    responses: Mapping[int | str, Mapping[str, Any]]
+    tags: Sequence[str]
+    deprecated: bool
+    operation_id: str | None
+    include_in_schema: bool
+    #: Merged into the operation.
+    openapi_extra: Mapping[str, Any]
 
 
 class Route:
     """One handler with its path. Raises ValueError and TypeError for what cannot be served."""
 
+    #: Returns the record of the response, or a coroutine that does.
+    run: Run
+
     def __init__(
         self,
-        app: "CovetPy",
         path: str,
         endpoint: Endpoint,
         methods: Sequence[str],
-        *,
-        status_code: int = 200,
-        response_class: type[Response] | None = None,
-        name: str | None = None,
-        summary: str | None = None,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        deprecated: bool = False,
-        include_in_schema: bool = True,
-        isolation: Isolation | None = None,
+        options: RouteOptions,
     ) -> None:
-        if isolation is not None and isolation not in get_args(Isolation):
-            raise ValueError(f"{path}: there is no isolation {isolation!r}: {', '.join(get_args(Isolation))}")
-        self.path = path
+        self._check(path, options)
         self.endpoint = endpoint
         #: In upper case; an empty one stands for every method.
         self.methods = ["" if method == "*" else method.upper() for method in methods]
-        self.status_code = _bridge.checked_status(status_code)
-        self.response_class = response_class
-        self.name: str = name or getattr(endpoint, "__name__", None) or type(endpoint).__name__
-        self.summary = summary
-        self.description = description if description is not None else inspect.getdoc(endpoint)
-        self.tags = list(tags)
-        self.deprecated = deprecated
-        self.include_in_schema = include_in_schema
-        self.isolation = isolation
+        self.options: RouteOptions = options
+        self.name: str = options.get("name") or getattr(endpoint, "__name__", None) or type(endpoint).__name__
+        self.isolation: Isolation | None = options.get("isolation")
+        self.include_in_schema: bool = options.get("include_in_schema", True)
+        #: The handlers of exceptions, its own and those of its routers.
+        self.levels: list[Handlers] = [options.get("exception_handlers") or {}]
+        #: Those of its routers and its own, the first one outermost.
+        self.middleware: list[Middleware] = [*(options.get("middleware") or ())]
+        self.dependencies: list[Any] = [*(options.get("dependencies") or ())]
+        self._take_path(path)
+        self.response_model = self._read_response_model()
+        self.is_async = False
+
+    @property
+    def fields(self) -> list[Field]:
+        """Everything that is read from its requests."""
+        return self.plan.fields
+
+    @property
+    def status_code(self) -> int:
+        """Of results that bring none of their own."""
+        return self.options.get("status_code", 200)
+
+    def _take_path(self, path: str) -> None:
+        self.path = path
         #: The path as the host reads it, and the names and converters of its placeholders.
         self.pattern, self.placeholders = parse_path(path)
         self.path_names = tuple(name for name, _ in self.placeholders)
-        self.is_async = _is_coroutine_function(endpoint)
-        self.fields: list[Field] = []
-        #: The names of the parameters that take the Request.
-        self.request_names: list[str] = []
-        self._positional: set[str] = set()
-        try:
-            self._read_signature()
-        except TypeError as error:
-            raise TypeError(f"{self.name} ({path}): {error}") from None
-        self.run: Run = self._compile(app)
+        # Now, because errors in it belong to the line of the decorator.
+        self.plan = self._read_plan({})
 
-    def validate(self, record: "_bridge.RequestRecord") -> list[ErrorDetail]:
-        """Everything in a request that does not fit the handler's parameters."""
-        errors: list[ErrorDetail] = []
-        query = parse_query(record.target.partition("?")[2])
-        single = dict(query)
-        for field in self.fields:
-            if field.where == "path":
-                field.read(record.params[self.path_names.index(field.alias)], errors)
-            elif field.alias not in single:
-                if field.required:
-                    errors.append(field.missing())
-            elif field.many:
-                field.read([value for name, value in query if name == field.alias], errors)
-            else:
-                field.read(single[field.alias], errors)
-        return errors
+    def compile(self, app: "CovetPy") -> None:
+        """Makes `run`, for an application and with the application's middleware."""
+        if app.dependency_overrides or app.dependencies:
+            self.plan = self._read_plan(app.dependency_overrides, app.dependencies)
+        result = Result(
+            app,
+            self.path_names,
+            self.status_code,
+            self.options.get("response_class", app.default_response_class),
+            self.response_model,
+            {option: value for key, option in _MODEL_OPTIONS.items() if (value := self.options.get(key)) is not None},
+        )
+        around = [*app.middleware_stack, *map(instance_of, self.middleware)]
+        levels = [level for level in (*self.levels, app.exception_handlers) if level]
+        self.run, self.is_async = compile_route(app, self.plan, self.path_names, result, around, levels, self.pattern)
 
-    def _read_signature(self) -> None:
-        converters = dict(self.placeholders)
-        for parameter in inspect.signature(self.endpoint, eval_str=True).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise TypeError(f"the parameter *{parameter.name} cannot be read from a request; name what you need")
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                self._positional.add(parameter.name)
-            annotation = parameter.annotation
-            if annotation is inspect.Parameter.empty and converters.get(parameter.name) is not None:
-                annotation = converters[parameter.name]
-            bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-            untyped_request = annotation is inspect.Parameter.empty and parameter.name == "request"
-            if untyped_request or (isinstance(bare, type) and issubclass(bare, Request)):
-                self.request_names.append(parameter.name)
-            else:
-                self.fields.append(field_of(parameter, annotation, self.path_names))
+    def included(self, prefix: str, outer: "Inclusion") -> "Route":
+        """The same route in another router."""
+        route = copy(self)
+        options: RouteOptions = {**self.options}
+        options["tags"] = [*outer.tags, *self.options.get("tags", ())]
+        options["responses"] = {**outer.responses, **self.options.get("responses", {})}
+        if outer.deprecated is not None:
+            options.setdefault("deprecated", outer.deprecated)
+        if outer.response_class is not None:
+            options.setdefault("response_class", outer.response_class)
+        route.options = options
+        route.isolation = self.isolation or outer.isolation
+        route.include_in_schema = outer.include_in_schema and self.include_in_schema
+        route.levels = [*self.levels, *outer.levels]
+        route.middleware = [*outer.middleware, *self.middleware]
+        route.dependencies = [*outer.dependencies, *self.dependencies]
+        route._take_path(prefix + self.path)
+        return route
 
-    def _compile(self, app: "CovetPy") -> Run:
-        """Makes the function that serves a request of this route.
-
-        It is generated source rather than a loop over the fields, which saves about a microsecond for each of them. Only
-        numbers and the names of the handler's own parameters are put into the source; all values are passed in beside it.
-        """
-        names: dict[str, Any] = {
-            "Invalid": Invalid,
-            "InvalidItems": InvalidItems,
-            "RequestValidationError": RequestValidationError,
-            "ResponseRecord": _bridge.ResponseRecord,
-            "BodyText": _bridge.BodyText,
-            "ABSENT": _bridge.ABSENT,
-            "JSON_HEADERS": JSON_HEADERS,
-            "STATUS": self.status_code,
-            "as_record": partial(_as_response, self.response_class) if self.response_class else as_record,
-            "encode_json": encode_json,
-            "endpoint": self.endpoint,
-            "fail": app._fail,
-            "make_request": partial(_make_request, app, self.path_names),
-            "read_query": _query_lists if any(field.many for field in self.fields) else _query_dict,
-            "route": self,
-            "utf8": _bridge.utf8,
-            "NOTHING": {},
-        }
-        lines = ["async def run(record):" if self.is_async else "def run(record):", " try:", "  try:"]
-        arguments = []
-        if any(field.where == "query" for field in self.fields):
-            lines.append("   query = record.target.partition('?')[2]")
-            lines.append("   query = read_query(query) if query else NOTHING")
-        for number, field in enumerate(self.fields):
-            names[f"parse{number}"], names[f"name{number}"] = field.parse, field.alias
-            arguments.append((field.name, f"value{number}"))
-            lines += self._lines_of(number, field, names)
-        lines.append("   pass")
-        lines.append("  except (Invalid, InvalidItems):")
-        lines.append("   raise RequestValidationError(route.validate(record)) from None")
-        for name in self.request_names:
-            arguments.append((name, "make_request(record)"))
-        call = f"endpoint({self._call_arguments(arguments, names)})"
-        lines.append(f"  result = await {call}" if self.is_async else f"  result = {call}")
-        if self.response_class is None:
-            # The most usual kind of result, without a call.
-            lines.append("  if type(result) is dict:")
-            lines.append("   text = encode_json(result)")
-            lines.append(
-                "   return ResponseRecord(STATUS, JSON_HEADERS, BodyText(text if text.isascii() else utf8(text)), ABSENT)"
+    def url_path(self, path_params: Mapping[str, Any]) -> str:
+        """The path with values in the place of its placeholders. Raises LookupError if they are not the right ones."""
+        if set(path_params) != set(self.path_names):
+            raise LookupError(
+                f"the route {self.name!r} has the placeholders {sorted(self.path_names)}, not {sorted(path_params)}"
             )
-        lines.append("  return as_record(result, STATUS)")
-        # Everything is caught, SystemExit too: an exception that leaves an export ends the instance.
-        lines.append(" except BaseException as error:")
-        lines.append("  result = fail(route, record, error)")
-        lines.append(" if result.__class__ is not ResponseRecord:" if self.is_async else " return result")
-        if self.is_async:
-            lines.append("  result = await result")
-            lines.append(" return result")
-        exec(compile("\n".join(lines), f"<route {self.pattern}>", "exec"), names)
-        run: Run = names["run"]
-        return run
 
-    def _lines_of(self, number: int, field: Field, names: dict[str, Any]) -> list[str]:
-        """The source that reads one parameter."""
-        value = f"value{number}"
-        if field.where == "path":
-            return [f"   {value} = parse{number}(record.params[{self.path_names.index(field.alias)}])"]
-        lines = [f"   {value} = query.get(name{number})", f"   if {value} is None:"]
-        if field.required:
-            lines.append("    raise Invalid('missing', 'Field required')")
-        elif field.default_factory is not None:
-            names[f"default{number}"] = field.default_factory
-            lines.append(f"    {value} = default{number}()")
-        else:
-            names[f"default{number}"] = field.default
-            lines.append(f"    {value} = default{number}")
-        lines.append("   else:")
-        single = "" if field.many or names["read_query"] is _query_dict else "[-1]"
-        lines.append(f"    {value} = parse{number}({value}{single})")
-        return lines
+        def fill(match: re.Match[str]) -> str:
+            if match[0] in ("{{", "}}"):
+                return match[0][0]
+            name, _, converter = match[0][1:-1].partition(":")
+            return quote(str(path_params[name]), safe="/" if converter == "path" else "")
 
-    def _call_arguments(self, arguments: list[tuple[str, str]], names: dict[str, Any]) -> str:
-        order = list(inspect.signature(self.endpoint).parameters)
-        arguments.sort(key=lambda argument: order.index(argument[0]))
-        return ", ".join(value if name in self._positional else f"{name}={value}" for name, value in arguments)
+        return _BRACES.sub(fill, self.path)
+
+    def _check(self, path: str, options: RouteOptions) -> None:
+        unknown = set(options) - RouteOptions.__optional_keys__
+        if unknown:
+            known = ", ".join(sorted(RouteOptions.__optional_keys__))
+            raise TypeError(f"{path}: a route has no option {min(unknown)!r}; there are {known}")
+        isolation = options.get("isolation")
+        if isolation is not None and isolation not in get_args(Isolation):
+            raise ValueError(f"{path}: there is no isolation {isolation!r}: {', '.join(get_args(Isolation))}")
+        for dependency in options.get("dependencies") or ():
+            if not isinstance(dependency, Dependency):
+                raise TypeError(f"{path}: dependencies is a list of Depends(...), not of {dependency!r}")
+        status = options.get("status_code", 200)
+        if not isinstance(status, int) or not 100 <= status <= 599:
+            raise ValueError(f"{path}: status_code={status!r} is no HTTP status")
+
+    def _read_plan(self, overrides: Mapping[Any, Any], outer: Sequence[Any] = ()) -> Plan:
+        has_body = any(method in _METHODS_WITH_BODY for method in self.methods)
+        try:
+            dependencies = [*outer, *self.dependencies]
+            return read_plan(self.endpoint, self.path_names, dict(self.placeholders), has_body, dependencies, overrides)
+        except TypeError as error:
+            raise TypeError(f"{self.name} ({self.path}): {error}") from None
+
+    def _read_response_model(self) -> Any:
+        said = self.options.get("response_model")
+        if "response_model" in self.options and said is None:
+            said = False
+        try:
+            annotation = inspect.signature(self.endpoint, eval_str=True).return_annotation
+        except ValueError:
+            annotation = None
+        try:
+            return response_model_of(annotation, said)
+        except TypeError as error:
+            raise TypeError(f"{self.name} ({self.path}): the response model: {error}") from None
 
     def __repr__(self) -> str:
-        return f"<Route {','.join(self.methods)} {self.path}>"
+        return f"<Route {','.join(method or '*' for method in self.methods)} {self.path}>"
+
+
+class Inclusion:
+    """What a router adds to the routes that it includes."""
+
+    def __init__(
+        self,
+        tags: Sequence[str] = (),
+        dependencies: Sequence[Any] = (),
+        middleware: Sequence[Middleware] = (),
+        levels: Sequence[Handlers] = (),
+        responses: Mapping[int | str, Mapping[str, Any]] | None = None,
+        deprecated: bool | None = None,
+        include_in_schema: bool = True,
+        isolation: Isolation | None = None,
+        response_class: type[Response] | None = None,
+    ) -> None:
+        self.tags = tags
+        self.dependencies = dependencies
+        self.middleware = middleware
+        self.levels = levels
+        self.responses = responses or {}
+        self.deprecated = deprecated
+        self.include_in_schema = include_in_schema
+        self.isolation = isolation
+        self.response_class = response_class
+
+
+class Router:
+    """Routes that belong together, to be included in an application or in another router.
+
+    `prefix` is put before their paths; `tags`, `dependencies`, `middleware`, `responses`, `deprecated`, `include_in_schema`,
+    `isolation` and `default_response_class` apply to all of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        prefix: str = "",
+        tags: Sequence[str] = (),
+        dependencies: Sequence[Any] = (),
+        middleware: Sequence[Middleware] = (),
+        exception_handlers: Handlers | None = None,
+        responses: Mapping[int | str, Mapping[str, Any]] | None = None,
+        deprecated: bool | None = None,
+        include_in_schema: bool = True,
+        isolation: Isolation | None = None,
+        default_response_class: type[Response] | None = None,
+    ) -> None:
+        _check_prefix(prefix)
+        self.prefix = prefix
+        self.tags = list(tags)
+        self.dependencies = list(dependencies)
+        self.responses = dict(responses or {})
+        self.deprecated = deprecated
+        self.include_in_schema = include_in_schema
+        self.isolation = isolation
+        self.default_response_class = default_response_class
+        #: By class of exception or by status.
+        self.exception_handlers: dict[int | type[BaseException], ExceptionHandler] = dict(exception_handlers or {})
+        #: In the order of registration.
+        self.routes: list[Route] = []
+        self._middleware: list[Middleware] = list(middleware)
+
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `GET path`; for the options see `RouteOptions`."""
+        return self.route(path, ["GET"], **options)
+
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `POST path`; for the options see `RouteOptions`."""
+        return self.route(path, ["POST"], **options)
+
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `PUT path`; for the options see `RouteOptions`."""
+        return self.route(path, ["PUT"], **options)
+
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `PATCH path`; for the options see `RouteOptions`."""
+        return self.route(path, ["PATCH"], **options)
+
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `DELETE path`; for the options see `RouteOptions`."""
+        return self.route(path, ["DELETE"], **options)
+
+    def head(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `HEAD path`, which otherwise that of `GET` answers; for the options see `RouteOptions`."""
+        return self.route(path, ["HEAD"], **options)
+
+    def options(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `OPTIONS path`; for the options see `RouteOptions`."""
+        return self.route(path, ["OPTIONS"], **options)
+
+    def trace(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers the handler of `TRACE path`; for the options see `RouteOptions`."""
+        return self.route(path, ["TRACE"], **options)
+
+    def route(self, path: str, methods: Sequence[str] = ("GET",), **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
+        """Registers a handler for a path and several methods; `"*"` stands for every method.
+
+        The path may have placeholders: `{name}` for a segment or a part of one, `{name:int}` with a type, `{name:path}`
+        at the end for all the rest. Raises ValueError for a path, and TypeError for a handler, that cannot be served.
+        """
+        if isinstance(methods, str):
+            raise TypeError(f"methods is a list: methods=[{methods!r}]")
+
+        def register(endpoint: E_) -> E_:
+            self.add_route(path, endpoint, methods, **options)
+            return endpoint
+
+        return register
+
+    #: As in FastAPI.
+    api_route = route
+
+    def add_route(
+        self, path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",), **options: Unpack[RouteOptions]
+    ) -> None:
+        """As the decorator `route`."""
+        self._adopt(Route(path, endpoint, methods, options))
+
+    def include_router(
+        self,
+        router: "Router",
+        *,
+        prefix: str = "",
+        tags: Sequence[str] = (),
+        dependencies: Sequence[Any] = (),
+        middleware: Sequence[Middleware] = (),
+        responses: Mapping[int | str, Mapping[str, Any]] | None = None,
+        deprecated: bool | None = None,
+        include_in_schema: bool = True,
+        isolation: Isolation | None = None,
+        default_response_class: type[Response] | None = None,
+    ) -> None:
+        """Adds the routes that a router has now, with `prefix` before their paths."""
+        _check_prefix(prefix)
+        outer = Inclusion(
+            tags, dependencies, middleware, (), responses, deprecated, include_in_schema, isolation, default_response_class
+        )
+        for route in router.routes:
+            self._adopt(route.included(prefix, outer))
+
+    def exception_handler(self, exception: int | type[BaseException]) -> Callable[[ExceptionHandler], ExceptionHandler]:
+        """Registers a function of request and exception for a class of exceptions, or for an HTTPException's status.
+
+        What it returns becomes the response, as with any handler. `Exception` or 500 is for what nothing else handles.
+        """
+
+        def register(handler: ExceptionHandler) -> ExceptionHandler:
+            self.exception_handlers[exception] = handler
+            return handler
+
+        return register
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> str:
+        """The path of a route by its name. Raises LookupError if there is none with such placeholders."""
+        wrong: LookupError | None = None
+        for route in self.routes:
+            if route.name == name:
+                try:
+                    return route.url_path(path_params)
+                except LookupError as error:
+                    wrong = error
+        raise wrong or LookupError(f"there is no route {name!r}")
+
+    def _adopt(self, route: Route) -> None:
+        own = Inclusion(
+            self.tags,
+            self.dependencies,
+            self._middleware,
+            [self.exception_handlers],
+            self.responses,
+            self.deprecated,
+            self.include_in_schema,
+            self.isolation,
+            self.default_response_class,
+        )
+        self.routes.append(route.included(self.prefix, own))
+
+
+#: The name that FastAPI's users know.
+APIRouter = Router
 
 
 def parse_path(path: str) -> tuple[str, list[tuple[str, Any]]]:
@@ -230,37 +422,20 @@ def parse_path(path: str) -> tuple[str, list[tuple[str, Any]]]:
     return pattern, placeholders
 
 
-def _as_response(response_class: type[Response], result: Any, status: int) -> "_bridge.ResponseRecord":
-    if isinstance(result, (Response, tuple)):
-        return as_record(result, status)
-    return response_class(result, status)._lower()
+def _check_prefix(prefix: str) -> None:
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise ValueError(f"the prefix {prefix!r} must begin with '/' and not end with it")
 
 
-def _make_request(app: "CovetPy", path_names: tuple[str, ...], record: "_bridge.RequestRecord") -> Request:
-    return Request(record, app, path_names)
-
-
-def _query_dict(query: str) -> dict[str, str]:
-    """The last value of each name."""
-    if "%" in query or "+" in query:
-        return dict(parse_qsl(query, keep_blank_values=True))
-    return {name: value for name, _, value in [part.partition("=") for part in query.split("&")]}
-
-
-def _query_lists(query: str) -> dict[str, list[str]]:
-    """All values of each name."""
-    lists: dict[str, list[str]] = {}
-    for name, value in parse_query(query):
-        lists.setdefault(name, []).append(value)
-    return lists
-
-
-def _is_coroutine_function(endpoint: Any) -> bool:
-    while isinstance(endpoint, partial):
-        endpoint = endpoint.func
-    return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(getattr(type(endpoint), "__call__", None))  # noqa: B004
-
-
+_METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_MODEL_OPTIONS = {
+    "response_model_include": "include",
+    "response_model_exclude": "exclude",
+    "response_model_by_alias": "by_alias",
+    "response_model_exclude_unset": "exclude_unset",
+    "response_model_exclude_defaults": "exclude_defaults",
+    "response_model_exclude_none": "exclude_none",
+}
 _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}?|\}")
 _PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)(?::(\w+))?\}")
 

@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Chunk", "Chunks", "Endpoint", "ErrorDetail", "ExceptionHandler", "Hook", "Isolation"]
+from .datastructures import Headers, PathParams, QueryParams, State
+
+__all__ = ["Chunk", "Chunks", "Endpoint", "ErrorDetail", "ExceptionHandler", "Handler", "Headers", "Hook", "Isolation"]
+__all__ += ["Middleware", "PathParams", "QueryParams", "State"]
 
 #: A handler of a route: a function or a coroutine function.
 Endpoint: TypeAlias = Callable[..., Any]
@@ -13,6 +16,12 @@ Chunk: TypeAlias = str | bytes | bytearray | memoryview
 
 #: What a streamed body is made of.
 Chunks: TypeAlias = Iterable[Chunk] | AsyncIterable[Chunk]
+
+#: From a request to an awaitable response: what a middleware gets as `call_next`.
+Handler: TypeAlias = Callable[..., Any]
+
+#: A middleware: a class with `__call__(request, call_next)`, an object or a function like it, or a class with its options.
+Middleware: TypeAlias = Any
 
 #: Called with the request and the exception; returns whatever a handler may return.
 ExceptionHandler: TypeAlias = Callable[..., Any]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from covet import CovetPy, Path, Query, Request, _scalars
 from covet.datastructures import QueryParams, parse_query
-from covet.routing import _query_dict, _query_lists
+from covet._reading import query_dict as _query_dict
+from covet._reading import query_lists as _query_lists
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

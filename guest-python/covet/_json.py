@@ -1,0 +1,101 @@
+"""Values as JSON."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from json import encoder as _encoder
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+__all__ = ["encode_json"]
+
+
+def encode_json(value: Any) -> str:
+    """Writes a value as JSON, without spaces and with text as it is.
+
+    Beside what JSON has: dataclasses, datetimes, dates and times (ISO 8601), timedeltas (seconds), UUIDs, enumerations,
+    Decimals, sets, tuples and other iterables, paths, bytes (as UTF-8), and objects with a `model_dump` (pydantic).
+    Raises TypeError for anything else, and ValueError for the numbers that JSON does not have.
+    """
+    try:
+        return "".join(_encode(value, 0))
+    except TypeError:
+        # Keys that are not strings, for example, which the encoder has no hook for.
+        return "".join(_encode(_jsonable(value), 0))
+
+
+def _default(value: Any) -> Any:
+    """What the encoder writes in the place of a value that JSON does not have."""
+    for type_ in type(value).__mro__:
+        convert = _CONVERSIONS.get(type_)
+        if convert is not None:
+            return convert(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump(mode="json")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Iterable):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _jsonable(value: Any) -> Any:
+    """The value with keys that JSON can have."""
+    if isinstance(value, dict):
+        return {_key(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_jsonable(item) for item in value]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return _jsonable(_default(value))
+
+
+def _key(key: Any) -> Any:
+    if key is None or isinstance(key, (str, int, float)):
+        return key
+    return str(_default(key))
+
+
+def _decimal(value: Decimal) -> int | float:
+    exponent = value.as_tuple().exponent
+    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+
+
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    time: time.isoformat,
+    timedelta: timedelta.total_seconds,
+    UUID: str,
+    Enum: lambda value: value.value,
+    Decimal: _decimal,
+    PurePath: str,
+    bytes: bytes.decode,
+    set: list,
+    frozenset: list,
+}
+
+
+def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """The encoder of `json`, made once: `json.dumps` makes one for each call, which costs more than a small object.
+
+    It does not look for cycles, which end in a RecursionError instead of a ValueError.
+    """
+    make: Any = getattr(_encoder, "c_make_encoder", None)
+    if make is None:
+        # An interpreter without the C part of json.
+        plain = _encoder.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+        return lambda value, _: (plain.encode(value),)
+    encode: Callable[[Any, int], Iterable[str]] = make(
+        None, _default, _encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+    return encode
+
+
+_encode = _make_encoder()

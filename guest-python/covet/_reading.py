@@ -1,0 +1,183 @@
+"""What the compiled routes use to read requests: the parts of a request, and all that is wrong with it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from . import _bridge
+from ._fields import MISSING, Field
+from ._models import InvalidJSON, InvalidModel, read_json
+from .datastructures import parse_cookies, parse_query
+from .forms import FormData
+from .types import ErrorDetail
+
+__all__ = ["BodyReader", "Parts", "all_errors", "body_members", "members_of", "query_dict", "query_lists"]
+
+
+def query_dict(query: str) -> dict[str, str]:
+    """The last value of each name."""
+    if "%" in query or "+" in query:
+        return dict(parse_qsl(query, keep_blank_values=True))
+    return {name: value for name, _, value in [part.partition("=") for part in query.split("&")]}
+
+
+def query_lists(query: str) -> dict[str, list[str]]:
+    """All values of each name."""
+    return _lists(parse_query(query))
+
+
+def header_dict(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The first value of each name."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found.setdefault(name, value)
+    return found
+
+
+class Parts:
+    """The parts of a request, each read when it is asked for."""
+
+    def __init__(self, record: "_bridge.RequestRecord", path_names: tuple[str, ...], form: FormData | None) -> None:
+        self._record = record
+        self._path_names = path_names
+        self._form = form
+        self._lists: dict[str, dict[str, list[Any]]] = {}
+
+    def value(self, field: Field) -> Any:
+        """What the request has for a parameter that is not in a JSON body; MISSING if nothing."""
+        if field.where == "path":
+            return self._record.params[self._path_names.index(field.alias)]
+        lists = self._of(field.where)
+        if field.members:
+            return members_of(field, lists)
+        values = lists.get(field.alias)
+        if field.where == "form" and values is not None:
+            values = [value for value in values if value != ""]
+        if not values:
+            return MISSING
+        if field.many:
+            return values
+        return values[0] if field.where in ("header", "cookie") else values[-1]
+
+    def _of(self, where: str) -> dict[str, list[Any]]:
+        lists = self._lists.get(where)
+        if lists is None:
+            lists = self._lists[where] = _lists(self._items(where))
+        return lists
+
+    def _items(self, where: str) -> Iterable[tuple[str, Any]]:
+        if where == "query":
+            return parse_query(self._record.target.partition("?")[2])
+        if where == "header":
+            return self._record.headers
+        if where == "cookie":
+            return parse_cookies(self._record.headers).items()
+        return self._form.multi_items() if self._form is not None else ()
+
+
+def members_of(field: Field, lists: Mapping[str, list[Any]]) -> Any:
+    """The members of a model, from all the values of each name."""
+    found: dict[str, Any] = {}
+    if field.model is not None and field.model.takes_other_fields:
+        found = {name: values[-1] for name, values in lists.items()}
+        for name, _, _ in field.members:
+            found.pop(name, None)
+    for name, member, many in field.members:
+        values = lists.get(name)
+        if values and field.where == "form":
+            values = [value for value in values if value != ""]
+        if values:
+            found[member] = values if many else values[-1]
+    return found
+
+
+def all_errors(
+    fields: Iterable[Field],
+    record: "_bridge.RequestRecord",
+    path_names: tuple[str, ...],
+    form: FormData | None,
+    body: "BodyReader | None",
+) -> list[ErrorDetail]:
+    """Everything in a request that does not fit some parameters."""
+    errors: list[ErrorDetail] = []
+    parts = Parts(record, path_names, form)
+    for field in fields:
+        if field.where != "body":
+            field.read(parts.value(field), errors)
+        elif body is not None:
+            try:
+                body.check(field, record, errors)
+            except InvalidJSON as error:
+                # Whatever else is wrong, the body tells nothing.
+                return [_json_error(error)]
+    return errors
+
+
+class BodyReader:
+    """Reads the parameters of a body: the only one from the whole of it, several from the members of an object."""
+
+    def __init__(self, fields: list[Field], is_embedded: bool) -> None:
+        self.is_embedded = is_embedded
+        self._field = fields[0]
+        self._media_type = str(getattr(fields[0].info, "media_type", "application/json"))
+        self.is_json = _is_json_type(self._media_type)
+
+    def read(self, record: "_bridge.RequestRecord") -> Any:
+        """The value of the only parameter, whose body is there. Raises `INVALID` or InvalidJSON."""
+        data = _bridge.body_data(record)
+        field = self._field
+        model = field.model
+        assert model is not None
+        if not data:
+            if field.required:
+                raise InvalidModel([_missing()])
+            return field.make_default()
+        if not self.is_json:
+            return model.validate(data)
+        if _bridge.is_json(record.headers):
+            return model.validate_json(data)
+        return model.validate(data if isinstance(data, str) else data.decode(errors="replace"))
+
+    def check(self, field: Field, record: "_bridge.RequestRecord", errors: list[ErrorDetail]) -> None:
+        """Adds what is wrong with a parameter. Raises InvalidJSON."""
+        if self.is_embedded:
+            field.read(body_members(record).get(field.alias, MISSING), errors)
+            return
+        try:
+            self.read(record)
+        except InvalidModel as error:
+            errors += [{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors]
+
+
+def body_members(record: "_bridge.RequestRecord") -> dict[str, Any]:
+    """The members of a body that is an object; none where it is something else. Raises InvalidJSON."""
+    data = _bridge.body_data(record)
+    if not data or not _bridge.is_json(record.headers):
+        return {}
+    members = read_json(data)
+    return members if isinstance(members, dict) else {}
+
+
+def _missing() -> ErrorDetail:
+    return {"type": "missing", "loc": (), "msg": "Field required", "input": None}
+
+
+def _json_error(error: InvalidJSON) -> ErrorDetail:
+    return {
+        "type": "json_invalid",
+        "loc": ("body", error.position),
+        "msg": "JSON decode error",
+        "input": {},
+        "ctx": {"error": error.message},
+    }
+
+
+def _is_json_type(media_type: str) -> bool:
+    return _bridge.is_json([("content-type", media_type)])
+
+
+def _lists(items: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    lists: dict[str, list[Any]] = {}
+    for name, value in items:
+        lists.setdefault(name, []).append(value)
+    return lists

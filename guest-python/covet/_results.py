@@ -1,0 +1,111 @@
+"""What becomes of a handler's result: of which class its response is, and which model it has."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+
+from . import _bridge
+from ._models import InvalidModel, Model, model_of
+from .exceptions import ResponseValidationError
+from .responses import JSON_HEADERS, Response, _of_tuple, as_record, as_response
+
+if TYPE_CHECKING:
+    from .requests import Request
+
+__all__ = ["Result", "response_model_of"]
+
+
+class Result:
+    """How the results of one route become responses."""
+
+    def __init__(
+        self,
+        app: Any,
+        path_names: tuple[str, ...],
+        status_code: int,
+        response_class: type[Response] | None,
+        model: Model | None,
+        model_options: Mapping[str, Any],
+    ) -> None:
+        self.status_code = _bridge.checked_status(status_code)
+        self.response_class = response_class
+        self.model = model
+        self._model_options = dict(model_options)
+        self._app = app
+        self._path_names = path_names
+        #: Whether a dict is written as it is.
+        self.is_plain = response_class is None and model is None
+
+    def as_record(self, result: Any, request: "Request | None", record: "_bridge.RequestRecord") -> "_bridge.ResponseRecord":
+        """The response as the record that the host gets."""
+        if isinstance(result, Response):
+            if result._prepare is not None:
+                from .requests import Request
+
+                result = result._prepare(request or Request(record, self._app, self._path_names))
+            response: Response = result
+            return response._lower()
+        if self.is_plain:
+            return as_record(result, self.status_code)
+        if self.model is not None and self.response_class is None and type(result) is not tuple:
+            return _bridge.response(self.status_code, JSON_HEADERS, self._dump(result))
+        return self.as_response(result)._lower()
+
+    def as_response(self, result: Any) -> Response:
+        """The response as an object."""
+        if isinstance(result, Response):
+            return result
+        if self.is_plain:
+            return as_response(result, self.status_code)
+        return self._convert(result, self.status_code)
+
+    def _convert(self, result: Any, status: int) -> Response:
+        if isinstance(result, Response):
+            return result
+        if type(result) is tuple:
+            return _of_tuple(result, self._convert)
+        if result is None and (status in (204, 304) or status < 200):
+            return Response(None, status)
+        if self.model is None:
+            assert self.response_class is not None
+            return self.response_class(result, status)
+        if self.response_class is None:
+            return Response(self._dump(result), status, media_type="application/json")
+        return self.response_class(self.model.serialize(self._validated(result), **self._model_options), status)
+
+    def _dump(self, result: Any) -> str:
+        assert self.model is not None
+        try:
+            return self.model.dump_json(result, **self._model_options)
+        except InvalidModel as error:
+            raise ResponseValidationError(error.errors) from None
+
+    def _validated(self, result: Any) -> Any:
+        assert self.model is not None
+        try:
+            return self.model.validate(result)
+        except InvalidModel as error:
+            raise ResponseValidationError(error.errors) from None
+
+
+def response_model_of(annotation: Any, said: Any) -> Model | None:
+    """The model of a route's results: what was said, else what the handler's annotation says if there is a model in it."""
+    if said is not None:
+        return None if said is False else model_of(said)
+    return model_of(annotation) if _has_model(annotation) else None
+
+
+def _has_model(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _has_model(get_args(annotation)[0])
+    origin = get_origin(annotation) or annotation
+    if origin in (Union, UnionType):
+        members = get_args(annotation)
+        return any(map(_has_model, members)) and not any(isinstance(one, type) and issubclass(one, Response) for one in members)
+    if not isinstance(origin, type):
+        return False
+    if dataclasses.is_dataclass(origin) or typing.is_typeddict(origin) or hasattr(origin, "__pydantic_validator__"):
+        return True
+    return any(_has_model(item) for item in get_args(annotation) if item is not ...)
