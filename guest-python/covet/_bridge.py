@@ -81,6 +81,23 @@ class Usage:
     cpu_us: int
 
 
+@dataclass(slots=True)
+class Traffic:
+    """How the application answers, see `traffic` in `host.wit`."""
+
+    active: int
+    answered: int
+    abandoned: int
+    client_errors: int
+    server_errors: int
+    per_second: float
+    #: Milliseconds, as the next ones.
+    latency_mean_ms: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    latency_p99_ms: float
+
+
 def response(status: int, headers: Iterable[tuple[str, str]], content: str | bytes) -> ResponseRecord:
     """The record of a response whose body is there."""
     return ResponseRecord(checked_status(status), header_list(headers), _body(content), ABSENT)
@@ -198,6 +215,10 @@ class Host:
         usage: Usage = self._function("metrics")()
         return usage
 
+    def statistics(self) -> Traffic:
+        traffic: Traffic = self._function("statistics")()
+        return traffic
+
     def random_seed(self) -> bytes:
         return bytes(self._function("random_seed")())
 
@@ -229,7 +250,7 @@ def connect() -> None:
 
     types.Body_Empty, types.Body_Text, types.Body_Bytes, types.Body_Stream = BodyEmpty, BodyText, BodyBytes, BodyStream
     types.Request, types.Response, types.Trailers_Absent = RequestRecord, ResponseRecord, TrailersAbsent
-    host_functions.Usage = Usage
+    host_functions.Usage, host_functions.Traffic = Usage, Traffic
 
     sleep = _number_of(runtime, "call_import", lambda: host_functions.sleep(0).send(None))
     stream = _number_of(runtime, "stream_new", wit_world.byte_stream)

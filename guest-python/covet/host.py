@@ -3,15 +3,20 @@
 Each function raises HostUnavailable while a module is imported, because a component is built without a host.
 """
 
-from ._bridge import Usage
+from ._bridge import Traffic, Usage
 from ._bridge import host as _host
 
-__all__ = ["Usage", "config", "metrics", "random_seed"]
+__all__ = ["Traffic", "Usage", "config", "metrics", "random_seed", "statistics"]
 
 
 def metrics() -> Usage:
     """What the instances of this application use together: requests, memory in bytes, processor time in microseconds."""
     return _host.metrics()
+
+
+def statistics() -> Traffic:
+    """How this application answers, over all its instances since it was loaded; `covet.metrics.Metrics` explains it."""
+    return _host.statistics()
 
 
 def config(key: str) -> str | None:

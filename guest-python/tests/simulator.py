@@ -143,6 +143,9 @@ class Host:
             return None
         if index == METRICS:
             return _module("wit_world.imports.host").Usage(1, len(self.tasks), 1 << 20, 5)
+        if index == STATISTICS:
+            answered = sum(task.returned for task in self.tasks)
+            return _module("wit_world.imports.host").Traffic(1, answered, 2, 3, 4, 1.5, 0.25, 0.125, 8.0, 16.0)
         if index == SEED:
             return bytes(range(32))
         if index == CONFIG:
@@ -641,7 +644,7 @@ class _Level(enum.Enum):
 
 
 def _make_host() -> types.ModuleType:
-    host = _make("wit_world.imports.host", Level=_Level, Usage=None)
+    host = _make("wit_world.imports.host", Level=_Level, Usage=None, Traffic=None)
     runtime = _module("componentize_py_runtime")
 
     async def sleep(milliseconds: int) -> None:
@@ -651,6 +654,7 @@ def _make_host() -> types.ModuleType:
     host.sleep = sleep  # type: ignore[attr-defined]
     host.log = lambda level, target, message: runtime.call_import(LOG, [level, target, message])  # type: ignore[attr-defined]
     host.metrics = lambda: runtime.call_import(METRICS, [])  # type: ignore[attr-defined]
+    host.statistics = lambda: runtime.call_import(STATISTICS, [])  # type: ignore[attr-defined]
     host.random_seed = lambda: runtime.call_import(SEED, [])  # type: ignore[attr-defined]
     host.config = lambda key: runtime.call_import(CONFIG, [key])  # type: ignore[attr-defined]
     return host
@@ -722,7 +726,7 @@ _RUNTIME_FUNCTIONS = [
     "waitable_set_drop",
     "waitable_set_new",
 ]
-SLEEP, LOG, METRICS, SEED, CONFIG = 0, 1, 2, 3, 4
+SLEEP, LOG, METRICS, SEED, CONFIG, STATISTICS = 0, 1, 2, 3, 4, 5
 STARTUP, SHUTDOWN, HANDLE = 2, 3, 4
 STREAM = 7
 TURNS_MAX = 100_000

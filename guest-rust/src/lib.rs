@@ -59,5 +59,7 @@ pub use wit_bindgen::{StreamReader, StreamResult, StreamWriter, spawn_local};
 
 /// What the host gives to every guest: time, the log, figures, randomness and the operator's settings.
 pub mod host {
-    pub use crate::bindings::application::covet::app::host::{Level, Usage, config, log, metrics, random_seed, sleep};
+    pub use crate::bindings::application::covet::app::host::{
+        Level, Traffic, Usage, config, log, metrics, random_seed, sleep, statistics,
+    };
 }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
-use covet_wasm::{App, Pool, Request};
+use covet_wasm::{App, Pool, Recorder, Request};
 use http::{Response, request::Parts};
 use hyper::body::Incoming;
 
@@ -20,11 +20,13 @@ pub(crate) struct Dispatcher {
     router: Arc<Router>,
     pool: Rc<Pool>,
     options: Arc<Options>,
+    recorder: Rc<Recorder>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(router: Arc<Router>, pool: Rc<Pool>, options: Arc<Options>) -> Rc<Self> {
-        Rc::new(Self { router, pool, options })
+        let recorder = pool.app().usage().statistics().recorder();
+        Rc::new(Self { router, pool, options, recorder })
     }
 
     pub(crate) fn connection_limits(&self) -> &ConnectionLimits {
@@ -48,6 +50,7 @@ impl Dispatcher {
         busy: Busy,
     ) -> Result<Response<Body>, Infallible> {
         let began = Instant::now();
+        let mut exchange = self.recorder.begin(began);
         // If the client goes before there is an answer, this future is dropped and with it the guest.
         let (head, incoming) = request.into_parts();
         let mut route = None;
@@ -56,10 +59,12 @@ impl Dispatcher {
             access_log::explain(self.app(), &head, route, &refusal);
             refusal.response()
         });
+        exchange.answered(response.status().as_u16(), Instant::now());
         let line = self.options.access_log.then(|| access_log::Line::new(&head, peer, &response, began));
         Ok(response.map(|body| {
             body.on_finish(move |sent| {
                 drop(busy);
+                drop(exchange);
                 if let Some(line) = line {
                     line.write(sent);
                 }

@@ -41,6 +41,22 @@ impl host::Host for GuestState {
         })
     }
 
+    fn statistics(&mut self) -> Result<host::Traffic> {
+        let traffic = self.usage.statistics().traffic();
+        Ok(host::Traffic {
+            active: u32::try_from(traffic.active).unwrap_or(u32::MAX),
+            answered: traffic.answered,
+            abandoned: traffic.abandoned,
+            client_errors: traffic.client_errors,
+            server_errors: traffic.server_errors,
+            per_second: traffic.per_second,
+            latency_mean_ms: milliseconds(traffic.latency_mean),
+            latency_p50_ms: milliseconds(traffic.latency_p50),
+            latency_p95_ms: milliseconds(traffic.latency_p95),
+            latency_p99_ms: milliseconds(traffic.latency_p99),
+        })
+    }
+
     fn random_seed(&mut self) -> Result<Vec<u8>> {
         let mut seed = vec![0; 32];
         getrandom::fill(&mut seed)?;
@@ -58,6 +74,10 @@ impl host::HostWithStore<GuestState> for HasSelf<GuestState> {
         tokio::time::sleep(Duration::from_millis(milliseconds.min(SLEEP_MS_MAX))).await;
         Ok(())
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 const SLEEP_MS_MAX: u64 = 365 * 24 * 3600 * 1000;

@@ -27,6 +27,7 @@ mod shared;
 mod snapshot;
 mod stamps;
 mod state;
+mod statistics;
 mod turns;
 
 pub use app::{App, Description, LoadError, Route};
@@ -43,3 +44,4 @@ pub use request::{BodyFault, BodySource, Request, RequestBody};
 pub use response::{BodyCut, BodyStream, Frame, Headers, Response, ResponseBody};
 pub use snapshot::ResetMethod;
 pub use state::{Settings, Usage};
+pub use statistics::{Exchange, Recorder, Statistics, Traffic};

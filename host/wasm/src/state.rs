@@ -15,6 +15,7 @@ use crate::{
     limits::{self, Limits, MemoryLimiter, Meter},
     log_sink::{LineStream, LogSink},
     metrics::PoolMetrics,
+    statistics::Statistics,
     turns::Tenant,
 };
 
@@ -37,6 +38,7 @@ pub struct Usage {
     pub(crate) memory_bytes: Arc<AtomicUsize>,
     pub(crate) cpu_ns: AtomicU64,
     pub(crate) pool: PoolMetrics,
+    pub(crate) statistics: Statistics,
 }
 
 impl Default for Usage {
@@ -49,6 +51,7 @@ impl Default for Usage {
             memory_bytes: Arc::default(),
             cpu_ns: AtomicU64::default(),
             pool: PoolMetrics::default(),
+            statistics: Statistics::default(),
         }
     }
 }
@@ -76,6 +79,11 @@ impl Usage {
     /// What became of the instances.
     pub fn pool(&self) -> &PoolMetrics {
         &self.pool
+    }
+
+    /// How the application answers.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Processor time of the guests.

@@ -10,6 +10,7 @@ mod isolation;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod requests;
 mod routing;
 mod rust_guests;

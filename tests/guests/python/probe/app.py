@@ -31,6 +31,7 @@ from covet import (
     StreamingResponse,
     host,
 )
+from covet.metrics import Metrics
 
 app = CovetPy(title="Probe")
 log = logging.getLogger("probe")
@@ -556,6 +557,11 @@ def config(key: str):
 @app.get("/metrics")
 def metrics():
     return host.metrics()
+
+
+@app.get("/app-metrics")
+def app_metrics():
+    return Metrics().as_dict()
 
 # --- Output
 
