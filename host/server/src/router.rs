@@ -13,10 +13,13 @@ pub struct Router {
 }
 
 type Tree = matchit::Router<Leaf>;
+type Match<'tree, 'path> = matchit::Match<'tree, 'path, &'tree Leaf>;
 
 #[derive(Clone, Copy)]
 struct Leaf {
     route: u32,
+    /// The route is for every method.
+    any_method: bool,
     /// The path ended where a `{*rest}` begins, which therefore is empty.
     empty_rest: bool,
 }
@@ -99,7 +102,7 @@ impl Router {
         for (index, route) in indexed().filter(|(_, route)| route.method.is_empty()) {
             for tree in router.methods.values_mut() {
                 // Where a method has a route of its own at the same place, that one is meant.
-                let _ = tree.insert(route.pattern.clone(), Leaf { route: index, empty_rest: false });
+                let _ = tree.insert(route.pattern.clone(), Leaf { route: index, any_method: true, empty_rest: false });
             }
         }
         for tree in router.methods.values_mut().chain([&mut router.other]) {
@@ -114,19 +117,32 @@ impl Router {
     /// [`BadPath`] if the path cannot be decoded.
     pub fn find(&self, method: &str, path: &str) -> Result<Found, BadPath> {
         let path = decode(path)?;
-        let tree = self.methods.get(method).unwrap_or(&self.other);
-        if let Some(found) = at(tree, &path) {
-            return Ok(found);
-        }
-        if method == "HEAD"
-            && let Some(found) = self.methods.get("GET").and_then(|tree| at(tree, &path))
-        {
-            return Ok(found);
-        }
-        Ok(match self.allowed(&path) {
-            allow if allow.is_empty() => Found::Nothing,
-            allow => Found::MethodNotAllowed { allow },
+        let matched = match method {
+            "HEAD" => self.head(&path),
+            _ => self.tree(method).at(&path).ok(),
+        };
+        Ok(match matched {
+            Some(matched) => found(&matched),
+            None => match self.allowed(&path) {
+                allow if allow.is_empty() => Found::Nothing,
+                allow => Found::MethodNotAllowed { allow },
+            },
         })
+    }
+
+    fn tree(&self, method: &str) -> &Tree {
+        self.methods.get(method).unwrap_or(&self.other)
+    }
+
+    /// A route for `HEAD`; else one for `GET`, if it is at least as close to the path as those for every method; else one
+    /// of these.
+    fn head<'tree, 'path>(&'tree self, path: &'path str) -> Option<Match<'tree, 'path>> {
+        let own = self.tree("HEAD").at(path).ok();
+        if own.as_ref().is_some_and(|own| !own.value.any_method) {
+            return own;
+        }
+        // The tree of GET has the routes for every method too, so it knows which of both is closer.
+        self.methods.get("GET").and_then(|tree| tree.at(path).ok()).or(own)
     }
 
     fn allowed(&self, path: &str) -> String {
@@ -139,13 +155,12 @@ impl Router {
     }
 }
 
-fn at(tree: &Tree, path: &str) -> Option<Found> {
-    let found = tree.at(path).ok()?;
-    let mut params: Vec<String> = found.params.iter().map(|(_, value)| value.replace(SLASH, "/")).collect();
-    if found.value.empty_rest {
+fn found(matched: &Match<'_, '_>) -> Found {
+    let mut params: Vec<String> = matched.params.iter().map(|(_, value)| value.replace(SLASH, "/")).collect();
+    if matched.value.empty_rest {
         params.push(String::new());
     }
-    Some(Found::Route { route: found.value.route, params })
+    Found::Route { route: matched.value.route, params }
 }
 
 /// How a route is called in messages: `GET /users/{id} (read_user)`.
@@ -167,7 +182,8 @@ fn check(route: &Route) -> Result<(), RouteError> {
 
 fn insert(tree: &mut Tree, index: u32, route: &Route, routes: &[Route]) -> Result<(), RouteError> {
     use matchit::InsertError as E;
-    let problem = match tree.insert(route.pattern.clone(), Leaf { route: index, empty_rest: false }) {
+    let any_method = route.method.is_empty();
+    let problem = match tree.insert(route.pattern.clone(), Leaf { route: index, any_method, empty_rest: false }) {
         Ok(()) => return Ok(()),
         Err(E::Conflict { with }) => {
             let old = routes.iter().find(|old| old.pattern == with && old.method == route.method);
@@ -189,7 +205,8 @@ fn add_empty_rests(tree: &mut Tree, routes: &[Route]) {
         // The pattern must be in this very tree.
         let probe = format!("{}x", &route.pattern[..start]);
         if tree.at(&probe).is_ok_and(|found| found.value.route == index) {
-            let _ = tree.insert(&route.pattern[..start], Leaf { route: index, empty_rest: true });
+            let any_method = route.method.is_empty();
+            let _ = tree.insert(&route.pattern[..start], Leaf { route: index, any_method, empty_rest: true });
         }
     }
 }
@@ -273,6 +290,62 @@ mod tests {
         let router = router(&[("GET", "/a"), ("GET", "/b"), ("HEAD", "/b")]);
         assert_eq!(router.find("HEAD", "/a").unwrap(), found(0, &[]));
         assert_eq!(router.find("HEAD", "/b").unwrap(), found(2, &[]));
+    }
+
+    #[test]
+    fn head_prefers_the_route_for_get_to_one_for_every_method_that_is_no_closer_to_the_path() {
+        let router = router(&[
+            ("", "/{*rest}"),
+            ("GET", "/users/{id}"),
+            ("GET", "/"),
+            ("GET", "/both"),
+            ("", "/both"),
+            ("", "/users/me"),
+            ("POST", "/users/{id}"),
+            ("GET", "/files/{*path}"),
+        ]);
+        let head = |path| router.find("HEAD", path).unwrap();
+        assert_eq!(head("/users/42"), found(1, &["42"]), "a placeholder before a rest");
+        assert_eq!(head("/"), found(2, &[]), "literal text before an empty rest");
+        assert_eq!(head("/both"), found(3, &[]), "at the same place");
+        assert_eq!(head("/users/me"), found(5, &[]), "literal text before a placeholder, for every method");
+        assert_eq!(head("/files/a/b"), found(7, &["a/b"]), "the longer prefix");
+        assert_eq!(head("/files/"), found(7, &[""]));
+        assert_eq!(head("/users/42/x"), found(0, &["users/42/x"]), "no route for GET");
+        for path in ["/users/42", "/", "/both", "/users/me", "/files/a", "/users/42/x"] {
+            assert_eq!(head(path), router.find("GET", path).unwrap(), "{path}");
+        }
+        assert_eq!(router.find("OPTIONS", "/users/42").unwrap(), found(0, &["users/42"]), "other methods do not");
+    }
+
+    #[test]
+    fn head_prefers_its_own_route_to_those_for_get_and_for_every_method() {
+        let router = router(&[
+            ("", "/{*rest}"),
+            ("GET", "/a/{x}"),
+            ("HEAD", "/a/{y}"),
+            ("GET", "/a/b"),
+            ("GET", "/c"),
+            ("", "/a/any"),
+            ("GET", "/a/any"),
+        ]);
+        let head = |path| router.find("HEAD", path).unwrap();
+        assert_eq!(head("/a/1"), found(2, &["1"]));
+        assert_eq!(head("/a/b"), found(2, &["b"]), "a route of its own, although that for GET is closer");
+        assert_eq!(head("/c"), found(4, &[]));
+        assert_eq!(
+            head("/a/any"),
+            found(6, &[]),
+            "closer than its own: one for every method, and at its place one for GET"
+        );
+        assert_eq!(head("/d"), found(0, &["d"]));
+    }
+
+    #[test]
+    fn head_without_any_route_for_get_is_for_a_route_for_every_method() {
+        let router = router(&[("", "/a/{x}"), ("POST", "/a/b")]);
+        assert_eq!(router.find("HEAD", "/a/b").unwrap(), found(0, &["b"]));
+        assert_eq!(router.find("HEAD", "/b").unwrap(), Found::Nothing);
     }
 
     #[test]
