@@ -92,7 +92,15 @@ class StreamWriter:
         self._pending: asyncio.Future[Any] | None = None
 
     async def write(self, data: bytes) -> bool:
-        """Waits until all of `data` has been taken. False when nobody reads any more."""
+        """Waits until all of `data` has been taken. False when nobody reads any more.
+
+        A write that is cancelled may have written a part of its data. One write at a time.
+        """
+        if self._pending is not None:
+            # One that was cancelled: the host still has it.
+            code, _ = await asyncio.shield(self._pending)
+            self._pending = None
+            self.open = code != _DROPPED
         offset = 0
         while self.open and offset < len(data):
             # The reader takes as much as it has room for. What is left goes out in pieces, so that a large body is not

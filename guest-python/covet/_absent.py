@@ -1,0 +1,168 @@
+"""Stand-ins for modules of the standard library that need what a component does not have.
+
+Only for `ssl`, which anyio, httpx and others import at the top although most of what they do needs none of it. The names
+are there, contexts can be made and configured, and what would encrypt says why it cannot.
+"""
+
+import enum
+import sys
+from types import ModuleType
+from typing import Any, NoReturn
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Puts the stand-ins where `import` finds them, unless the real ones can be imported."""
+    if "ssl" in sys.modules:
+        return
+    try:
+        import ssl  # noqa: F401
+    except ImportError:
+        sys.modules["ssl"] = _ssl()
+
+
+def _ssl() -> ModuleType:
+    module = ModuleType("ssl", "Stands in for the standard library's ssl: a component has no OpenSSL, and no sockets either.")
+    names: dict[str, Any] = {value.__name__: value for value in _CLASSES}
+    names |= {value.__name__: value for value in (create_default_context, get_default_verify_paths)}
+    for kind in (VerifyMode, TLSVersion):
+        names |= kind.__members__
+    names |= dict.fromkeys(_OPTIONS, 0) | dict.fromkeys(_FEATURES, False)
+    names |= {f"PROTOCOL_{name}": number for number, name in enumerate(_PROTOCOLS)}
+    # Read by urllib3, which refuses what is older.
+    names |= {"OPENSSL_VERSION": "OpenSSL 3.0.0 (not there)", "OPENSSL_VERSION_INFO": (3, 0, 0, 0, 0)}
+    names["_create_default_https_context"] = names["_create_unverified_context"] = create_default_context
+    module.__dict__.update(names)
+    for value in (*_CLASSES, create_default_context, get_default_verify_paths):
+        value.__module__ = "ssl"
+    return module
+
+
+class SSLError(OSError):
+    """What goes wrong with TLS."""
+
+    library = ""
+    reason = ""
+
+
+class SSLZeroReturnError(SSLError):
+    """The connection has been closed."""
+
+
+class SSLWantReadError(SSLError):
+    """More has to be read first."""
+
+
+class SSLWantWriteError(SSLError):
+    """More has to be written first."""
+
+
+class SSLSyscallError(SSLError):
+    """A system call failed."""
+
+
+class SSLEOFError(SSLError):
+    """The connection was cut off."""
+
+
+class SSLCertVerificationError(SSLError, ValueError):
+    """A certificate is not to be trusted."""
+
+
+class VerifyMode(enum.IntEnum):
+    CERT_NONE = 0
+    CERT_OPTIONAL = 1
+    CERT_REQUIRED = 2
+
+
+class TLSVersion(enum.IntEnum):
+    MINIMUM_SUPPORTED = -2
+    TLSv1 = 769
+    TLSv1_1 = 770
+    TLSv1_2 = 771
+    TLSv1_3 = 772
+    MAXIMUM_SUPPORTED = -1
+
+
+class Purpose(enum.Enum):
+    SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+    CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
+
+
+class SSLContext:
+    """Keeps its settings, and can do nothing with them."""
+
+    def __init__(self, protocol: int | None = None) -> None:
+        self.protocol = protocol
+        self.check_hostname = False
+        self.verify_mode = VerifyMode.CERT_NONE
+        self.verify_flags = self.options = 0
+        self.minimum_version, self.maximum_version = TLSVersion.MINIMUM_SUPPORTED, TLSVersion.MAXIMUM_SUPPORTED
+        self.keylog_filename: str | None = None
+
+    def _keep_nothing(self, *arguments: Any, **options: Any) -> None:
+        """For the settings that are made by calls."""
+
+    load_cert_chain = load_default_certs = load_verify_locations = set_default_verify_paths = _keep_nothing
+    set_alpn_protocols = set_ciphers = set_npn_protocols = _keep_nothing
+
+    def _refuse(self, *arguments: Any, **options: Any) -> NoReturn:
+        refuse()
+
+    wrap_socket = wrap_bio = _refuse
+
+
+class MemoryBIO:
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        refuse()
+
+
+class SSLObject(MemoryBIO):
+    """Cannot be made."""
+
+
+class SSLSocket(MemoryBIO):
+    """Cannot be made."""
+
+
+class SSLSession(MemoryBIO):
+    """Cannot be made."""
+
+
+def create_default_context(*arguments: Any, **options: Any) -> SSLContext:
+    """A context that keeps its settings."""
+    context = SSLContext()
+    context.check_hostname, context.verify_mode = True, VerifyMode.CERT_REQUIRED
+    return context
+
+
+def get_default_verify_paths() -> tuple[None, None, str, None, str, None]:
+    """There are no files."""
+    return (None, None, "SSL_CERT_FILE", None, "SSL_CERT_DIR", None)
+
+
+def refuse() -> NoReturn:
+    """Says why."""
+    raise SSLError("TLS is not there: a component has no OpenSSL and no sockets, the host is what talks to the network")
+
+
+CertificateError = SSLCertVerificationError
+_CLASSES: tuple[type, ...] = (
+    *(SSLError, SSLZeroReturnError, SSLWantReadError, SSLWantWriteError, SSLSyscallError, SSLEOFError),
+    *(SSLCertVerificationError, VerifyMode, TLSVersion, Purpose, SSLContext, MemoryBIO, SSLObject, SSLSocket, SSLSession),
+)
+_OPTIONS = (
+    *("OP_ALL", "OP_NO_SSLv2", "OP_NO_SSLv3", "OP_NO_TLSv1", "OP_NO_TLSv1_1", "OP_NO_TLSv1_2", "OP_NO_TLSv1_3"),
+    *("OP_NO_COMPRESSION", "OP_NO_TICKET", "OP_NO_RENEGOTIATION", "OP_IGNORE_UNEXPECTED_EOF", "OP_SINGLE_DH_USE"),
+    *("OP_SINGLE_ECDH_USE", "OP_CIPHER_SERVER_PREFERENCE", "OP_LEGACY_SERVER_CONNECT"),
+    *("VERIFY_DEFAULT", "VERIFY_X509_STRICT", "VERIFY_X509_TRUSTED_FIRST", "VERIFY_X509_PARTIAL_CHAIN"),
+    *("VERIFY_CRL_CHECK_LEAF", "VERIFY_CRL_CHECK_CHAIN"),
+)
+_FEATURES = (
+    *("HAS_SNI", "HAS_ALPN", "HAS_NPN", "HAS_ECDH", "HAS_SSLv2", "HAS_SSLv3", "HAS_TLSv1", "HAS_TLSv1_1", "HAS_TLSv1_2"),
+    *("HAS_TLSv1_3", "HAS_NEVER_CHECK_COMMON_NAME", "HAS_PSK"),
+)
+_PROTOCOLS = ("SSLv2", "SSLv3", "SSLv23", "TLS", "TLS_CLIENT", "TLS_SERVER", "TLSv1", "TLSv1_1", "TLSv1_2")

@@ -1,0 +1,80 @@
+"""anyio without threads: what it would run in one runs in line.
+
+That is what `run_in_threadpool` of Starlette and FastAPI comes down to: plain functions as handlers, dependencies and
+background tasks. Everything else of anyio is made of asyncio's parts and needs no change.
+"""
+
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any
+
+from . import _loop
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Changes anyio if the application has imported it. Its backend is imported late, so now it is."""
+    if "anyio" not in sys.modules:
+        return
+    from anyio import lowlevel
+    from anyio._backends import _asyncio
+    from anyio._core import _eventloop
+
+    backend = _asyncio.AsyncIOBackend
+    for function in (run_sync_in_worker_thread, run_async_from_thread, run_sync_from_thread, check_cancelled):
+        setattr(backend, function.__name__, staticmethod(function))
+    # Whatever runs may call back into the event loop as if it were in a thread of anyio's.
+    _eventloop.threadlocals.current_token = lowlevel.EventLoopToken(backend, _loop.loop)
+    _eventloop.loaded_backends["asyncio"] = backend
+    _checkpoint.append(backend.checkpoint_if_cancelled)
+
+
+async def run_sync_in_worker_thread(
+    func: Callable[..., Any], args: tuple[Any, ...], abandon_on_cancel: bool = False, limiter: Any = None
+) -> Any:
+    """Calls a function, in a copy of the context as a thread would."""
+    del abandon_on_cancel
+    await _checkpoint[0]()
+    call = _loop.loop.current
+    if call is not None and call.before_wait is not None:
+        # The function may take its time, and what the client is to get need not wait for it.
+        before_wait, call.before_wait = call.before_wait, None
+        if (task := before_wait()) is not None:
+            await task
+        await _loop.pause
+    if limiter is not None and limiter.available_tokens <= 0:
+        async with limiter:
+            return copy_context().run(func, *args)
+    return copy_context().run(func, *args)
+
+
+def run_async_from_thread(func: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], token: object) -> Any:
+    """Runs a coroutine function as far as it goes without waiting for anything that has yet to happen."""
+    del token
+    coroutine = func(*args)
+    try:
+        while coroutine.send(None) is None:
+            pass
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise RuntimeError(
+        "anyio.from_thread.run: a component has no threads, so a plain function cannot wait for a coroutine; "
+        "make the function a coroutine function"
+    )
+
+
+def run_sync_from_thread(func: Callable[..., Any], args: tuple[Any, ...], token: object) -> Any:
+    """Calls a function."""
+    del token
+    return func(*args)
+
+
+def check_cancelled() -> None:
+    """Nothing can be cancelled while a function runs."""
+
+
+#: `checkpoint_if_cancelled` of anyio's backend.
+_checkpoint: list[Callable[[], Coroutine[Any, Any, None]]] = []
