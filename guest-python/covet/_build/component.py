@@ -15,6 +15,7 @@ from pathlib import Path
 
 import covet
 
+from . import bundle as _bundle
 from . import dependencies as _dependencies
 from .progress import Progress
 from .project import BuildError, Target, copy_sources, late_imports
@@ -41,10 +42,15 @@ def build(
     python_path: Sequence[Path] = (),
     with_dependencies: bool = True,
     refresh: bool = False,
+    include: Sequence[str] = (),
 ) -> Built:
-    """Builds an application. Raises BuildError for everything that its author can mend."""
+    """Builds an application. Raises BuildError for everything that its author can mend.
+
+    `include` are patterns of files that requests read, beside those of pyproject.toml; see `bundle`.
+    """
     if not output.parent.is_dir():
         raise BuildError(f"there is no folder {output.parent} for {output.name}")
+    settings = _bundle.read_settings(target.project, include)
     with tempfile.TemporaryDirectory(prefix="covet-build-") as temporary:
         # componentize-py lets the application write into these folders, so they are copies.
         work = Path(temporary)
@@ -64,7 +70,9 @@ def build(
                     shutil.copytree(installed.folder, layout.dependencies, dirs_exist_ok=True)
                 step.result = ", ".join(installed.packages) or "none"
         with progress.step("Component") as step:
-            report = _componentize(target, layout, late_imports(layout.app, files))
+            report = _componentize(
+                target, layout, late_imports(layout.app, files), _bundle_files(target, layout, files, settings)
+            )
             size = layout.component.stat().st_size
             step.result = _bundled(report)
         temporary_output = output.with_name(f".{output.name}.{os.getpid()}")
@@ -73,14 +81,17 @@ def build(
     return Built(output, size, [(method, path, name) for method, path, name in report["routes"]])
 
 
-def fingerprint(target: Target, python_path: Sequence[Path] = ()) -> str:
+def fingerprint(target: Target, python_path: Sequence[Path] = (), include: Sequence[str] = ()) -> str:
     """Changes when anything changes that goes into the component."""
     digest = hashlib.sha256()
     _, requirements = _dependencies.find_requirements(target.project)
-    versions = [covet.__version__, _componentize_version(), str(target), *requirements]
+    settings = _bundle.read_settings(target.project, include)
+    versions = [covet.__version__, _componentize_version(), str(target), str(settings), *requirements]
     digest.update(json.dumps(versions).encode())
     with tempfile.TemporaryDirectory() as temporary:
-        roots = [(target.import_root, copy_sources(target, Path(temporary)))]
+        sources = copy_sources(target, Path(temporary))
+    roots = [(target.import_root, sources)]
+    roots += [(target.import_root, [Path(file.names[0])]) for file in _bundle.find_files(target, sources, settings)]
     framework = Path(covet.__file__).parent
     roots.append((framework, _files_below(framework)))
     roots += [(folder, _files_below(folder)) for folder in python_path]
@@ -100,8 +111,10 @@ class Layout:
         self.app = work / "app"
         self.dependencies = work / "dependencies"
         self.component = work / "app.wasm"
+        #: For the files that requests read.
+        self.files = self.entry / "files"
         self.folders = [self.entry, self.framework, self.app, self.dependencies]
-        for folder in self.folders:
+        for folder in (*self.folders, self.files):
             folder.mkdir()
 
     def extra(self, number: int) -> Path:
@@ -115,12 +128,25 @@ class Layout:
         return f"/{self.folders.index(folder)}"
 
 
-def _componentize(target: Target, layout: Layout, late: list[str]) -> "dict[str, list[list[str]]]":
+def _bundle_files(target: Target, layout: Layout, sources: list[Path], settings: _bundle.Settings) -> dict[str, object]:
+    """Puts the files that requests read beside the sources. Returns what `_entry` has to know about them."""
+    files = _bundle.find_files(target, sources, settings)
+    mounted = f"{layout.mounted(layout.entry)}/{layout.files.name}"
+    return {
+        "files": _bundle.copy_files(files, layout.files, mounted, layout.mounted(layout.app)),
+        "packages": [layout.mounted(folder) for folder in layout.folders[3:]],
+        "exclude": [_bundle.expression_of(pattern) for pattern in settings.exclude],
+        "bytes_max": settings.bytes_max,
+    }
+
+
+def _componentize(target: Target, layout: Layout, late: list[str], bundled: dict[str, object]) -> "dict[str, list[list[str]]]":
     mounted = layout.mounted
     config = {
         "module": target.module,
         "attribute": target.attribute,
         "late_imports": late,
+        "bundle": bundled,
         "app_root": mounted(layout.app),
         "roots": {"app": mounted(layout.app), "dependencies": mounted(layout.dependencies)},
         "output": f"{mounted(layout.entry)}/output.txt",
@@ -216,6 +242,9 @@ def _bundled(report: "dict[str, list[list[str]]]") -> str:
     if modules["dependencies"]:
         parts.append(f"{len(modules['dependencies'])} of dependencies")
     parts.append(_count(len(report["routes"]), "route"))
+    files: list[int] = report.get("files", [0, 0])  # type: ignore[assignment]
+    if files[0]:
+        parts.append(f"{_count(files[0], 'file')} of {files[1] / 1e6:.1f} MB")
     return ", ".join(parts)
 
 
