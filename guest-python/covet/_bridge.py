@@ -103,15 +103,24 @@ def response(status: int, headers: Iterable[tuple[str, str]], content: str | byt
     return ResponseRecord(checked_status(status), header_list(headers), _body(content), ABSENT)
 
 
-def streaming_response(status: int, headers: Iterable[tuple[str, str]], chunks: Chunks) -> ResponseRecord:
-    """The record of a response whose body is made while it is sent."""
+def streaming_response(
+    status: int, headers: Iterable[tuple[str, str]], chunks: Chunks, after: Callable[[], Any] | None = None
+) -> ResponseRecord:
+    """The record of a response whose body is made while it is sent; `after` is called when that has ended."""
     status, fields = checked_status(status), header_list(headers)
     if type(chunks) is BodyChunks and (body := chunks.untouched()) is not None:
         # The body of the request as the body of the response: the host connects the two ends.
+        if after is not None:
+            run_after(after)
         return ResponseRecord(status, fields, body, ABSENT)
     writer, reader = _new_stream()
-    _hold(_write(chunks, writer))
+    _hold(_write(chunks, writer, after))
     return ResponseRecord(status, fields, BodyStream(reader), ABSENT)
+
+
+def run_after(function: Callable[[], Any]) -> None:
+    """Calls a function, whose result is awaited, when the response has been handed to the host."""
+    _after(_finish(function))
 
 
 def checked_status(status: int) -> int:
@@ -154,8 +163,31 @@ async def read_bytes(record: RequestRecord) -> bytes:
         while data := await body.value.read():
             pieces.append(data)
         body.value.close()
-        return b"".join(pieces)
+        # For whoever reads it again.
+        record.body = BodyBytes(b"".join(pieces))
+        return record.body.value
     return b""
+
+
+def body_data(record: RequestRecord) -> str | bytes:
+    """The body of a request that is no stream; text if it came as text."""
+    body = record.body
+    return body.value if type(body) is BodyText or type(body) is BodyBytes else b""
+
+
+async def read_data(record: RequestRecord) -> str | bytes:
+    """The whole body of a request; text if it came as text."""
+    body = record.body
+    return body.value if type(body) is BodyText else await read_bytes(record)
+
+
+def is_json(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether the body is said to be JSON: `application/json`, or a type that ends with `+json`."""
+    for name, value in headers:
+        if name == "content-type":
+            media_type = value.partition(";")[0].strip().lower()
+            return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    return False
 
 
 class BodyChunks(AsyncIterator[bytes]):
@@ -236,7 +268,7 @@ class Host:
 
 def connect() -> None:
     """Puts the framework's records, streams and event loop into the bindings. Once, before the bindings are set up."""
-    global _hold, _new_stream
+    global _after, _hold, _new_stream
     import componentize_py_async_support as support
     import componentize_py_runtime as runtime
     from componentize_py_async_support import streams as support_streams
@@ -256,6 +288,7 @@ def connect() -> None:
     stream = _number_of(runtime, "stream_new", wit_world.byte_stream)
     _loop.install(sleep, stream)
     _hold = _loop.hold
+    _after = _loop.after
     _new_stream = lambda: _streams.stream(stream)  # noqa: E731
     host._functions = host_functions
     host._levels = host_functions.Level.__members__
@@ -302,7 +335,7 @@ def exports(app: "CovetPy") -> tuple[type, type]:
             except BaseException:
                 # An exception that leaves an export ends the instance and every request in it.
                 _logger.critical("a request could not be handled", exc_info=True)
-                return start_sync(export, borrows, _internal_error, None, closing)
+                return start_sync(export, borrows, internal_error, None, closing)
 
         async def handle(self, request: RequestRecord) -> ResponseRecord:
             raise NotImplementedError("see _async_start_handle")
@@ -342,7 +375,7 @@ def run_from_now_on() -> None:
     _loop.run_from_now_on()
 
 
-async def _write(chunks: Chunks, writer: Any) -> None:
+async def _write(chunks: Chunks, writer: Any, after: Callable[[], Any] | None = None) -> None:
     """Writes the pieces of a body until the end, or until nobody reads them any more."""
     try:
         if isinstance(chunks, AsyncIterable):
@@ -367,6 +400,17 @@ async def _write(chunks: Chunks, writer: Any) -> None:
         raise
     except BaseException:
         _logger.exception("what makes the body of a response failed when it was closed")
+    if after is not None:
+        await _finish(after)
+
+
+async def _finish(function: Callable[[], Any]) -> None:
+    try:
+        await function()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        _logger.exception("what was to be done after a response failed")
 
 
 def _octets(chunk: Chunk) -> bytes:
@@ -410,7 +454,7 @@ def _number_of(module: Any, function: str, call: Callable[[], object]) -> int:
     raise AssertionError(f"the bindings do not call {function}")
 
 
-def _internal_error(_: object) -> ResponseRecord:
+def internal_error(_: object) -> ResponseRecord:
     return ResponseRecord(500, [("content-type", "application/json")], BodyText(INTERNAL_ERROR), ABSENT)
 
 
@@ -429,4 +473,6 @@ BYTES_MAX = 16 * 1024
 host = Host()
 _logger = logging.getLogger("covet")
 _new_stream: Callable[[], Any] = _without_stream
+#: Runs a coroutine, and keeps the call open until it has ended; `_after` begins with it when the response is with the host.
 _hold: Callable[[Any], None]
+_after: Callable[[Any], None]

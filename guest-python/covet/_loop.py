@@ -17,7 +17,7 @@ import logging
 import sys
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from itertools import count
@@ -32,7 +32,8 @@ from componentize_py_types import Err, Ok
 
 from . import _output
 
-__all__ = ["hold", "install", "run_from_now_on", "start", "start_sync", "wait"]
+__all__ = ["Call", "after", "current", "hold", "install", "pause", "respond", "run_from_now_on", "run_in", "start"]
+__all__ += ["start_sync", "wait"]
 
 Resume = Callable[[int], None]
 
@@ -40,7 +41,10 @@ Resume = Callable[[int], None]
 class Call:
     """One call of an export: a component-model task."""
 
-    __slots__ = ("began", "closing", "ended", "holds", "ready", "sleeping", "timers", "waitables", "waiting", "waking")
+    __slots__ = (
+        *("before_wait", "began", "borrows", "closing", "ended", "export", "holds", "is_pausing", "later"),
+        *("ready", "sleeping", "timers", "waitables", "waiting", "waking"),
+    )
 
     def __init__(self, closing: Callable[[], None] | None) -> None:
         self.ready: deque[asyncio.Handle] = deque()
@@ -51,12 +55,21 @@ class Call:
         self.waitables = 0
         #: Work that must end before the call does: the handler, and the writers of streamed bodies.
         self.holds = 0
+        #: What begins when the response is with the host.
+        self.later: list[tuple[Coroutine[Any, Any, None], Context]] = []
         #: When the earliest sleep at the host ends.
         self.sleeping = inf
         self.began = 0.0
         self.waking = False
         self.ended = False
         self.closing = closing
+        #: The export that has to return, and what was lent to it; -1 when it has returned.
+        self.export = -1
+        self.borrows = 0
+        #: Whether the host is to run before the call goes on.
+        self.is_pausing = False
+        #: Called once, when nothing of the call is ready any more and it has not ended. May begin a task.
+        self.before_wait: Callable[[], asyncio.Task[Any] | None] | None = None
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -200,16 +213,19 @@ def start(
     if context is None:
         context = copy_context()
         context.run(_owner.set, call)
+    call.export, call.borrows = export, borrows
     if sys.version_info >= (3, 12):
         # The coroutine starts at once instead of after one more turn, and most handlers then are done.
         task = asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
         if task.done():
-            _return(export, borrows, task.result())
+            if call.export >= 0:
+                call.export = -1
+                _return(export, borrows, task.result())
             return _poll(call, first=True)
     else:
         task = asyncio.Task(coroutine, loop=loop, context=context)
     call.holds += 1
-    task.add_done_callback(partial(_returned, call, export, borrows), context=context)
+    task.add_done_callback(partial(_returned, call), context=context)
     return _poll(call, first=True)
 
 
@@ -233,6 +249,44 @@ def start_sync(
     return _poll(call, first=True) if call.ready or not _is_done(call) else _end(call, first=True)
 
 
+def current() -> Call:
+    """The call that has the processor. Raises RuntimeError outside of any."""
+    call = loop.current
+    if call is None:
+        raise RuntimeError("no call is under way")
+    return call
+
+
+def respond(value: Any) -> None:
+    """Returns from the export of the current call at once; its coroutine goes on, and what that returns is not used.
+
+    Raises RuntimeError when the call has returned before.
+    """
+    call = current()
+    export, call.export = call.export, -1
+    if export < 0:
+        raise RuntimeError("the call has returned already")
+    _return(export, call.borrows, value)
+
+
+class _Pause:
+    def __await__(self) -> Generator[None, None, None]:
+        if (call := loop.current) is not None:
+            call.is_pausing = True
+        yield
+
+
+#: To be awaited: lets the host go on with what it has got, such as a response, before the current call does.
+pause = _Pause()
+
+
+async def run_in(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine in another call, which must not have ended, as if that had started it."""
+    context = copy_context()
+    context.run(_owner.set, call)
+    return await asyncio.Task(coroutine, loop=loop, context=context)
+
+
 def hold(coroutine: Coroutine[Any, Any, None]) -> None:
     """Runs a coroutine, which must not raise, and keeps the current call open until its end."""
     call = loop.current
@@ -241,6 +295,19 @@ def hold(coroutine: Coroutine[Any, Any, None]) -> None:
         raise RuntimeError("no call is under way")
     call.holds += 1
     asyncio.Task(coroutine, loop=loop).add_done_callback(partial(_released, call))
+
+
+def after(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine when the response is with the host, and keeps the current call open until its end.
+
+    To be called by what makes the response, as the last thing that it does. The coroutine must not raise.
+    """
+    call = loop.current
+    if call is None:
+        coroutine.close()
+        raise RuntimeError("no call is under way")
+    call.holds += 1
+    call.later.append((coroutine, copy_context()))
 
 
 def wait(waitable: int, promise: int) -> asyncio.Future[Any]:
@@ -299,8 +366,10 @@ def _return(export: int, borrows: int, value: Any) -> None:
         _result.value = None
 
 
-def _returned(call: Call, export: int, borrows: int, task: asyncio.Task[Any]) -> None:
-    _return(export, borrows, task.result())
+def _returned(call: Call, task: asyncio.Task[Any]) -> None:
+    export, call.export = call.export, -1
+    if export >= 0:
+        _return(export, call.borrows, task.result())
     call.holds -= 1
 
 
@@ -314,10 +383,19 @@ def _poll(call: Call, first: bool = False) -> int:
     """Runs what is ready, and says how the task goes on: it ends, it yields, or it waits."""
     ready = call.ready
     for _ in range(ROUNDS_MAX):
+        if call.is_pausing:
+            call.is_pausing = False
+            break
         if call.timers:
             _expire(call)
         if not ready:
-            return _end(call, first) if _is_done(call) else _suspend(call)
+            if call.later:
+                _begin_later(call)
+                break
+            if call.before_wait is None:
+                return _end(call, first) if _is_done(call) else _suspend(call)
+            before_wait, call.before_wait = call.before_wait, None
+            before_wait()
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
@@ -332,6 +410,12 @@ def _poll(call: Call, first: bool = False) -> int:
     loop.current = None
     runtime.context_set(call)
     return _YIELD
+
+
+def _begin_later(call: Call) -> None:
+    for coroutine, context in call.later:
+        asyncio.Task(coroutine, loop=loop, context=context).add_done_callback(partial(_released, call))
+    call.later.clear()
 
 
 def _is_done(call: Call) -> bool:
