@@ -3,6 +3,7 @@
 What is here is one function per type; constraints, lists and defaults are in `params`.
 """
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -12,7 +13,8 @@ from typing import Any, get_args
 from uuid import UUID
 
 __all__ = ["Invalid", "Parse", "enumeration", "literal", "parse_bool", "parse_date", "parse_datetime", "parse_decimal"]
-__all__ += ["parse_float", "parse_int", "parse_str", "parse_time", "parse_uuid"]
+__all__ += ["date_of_number", "datetime_of_number", "parse_float", "parse_int", "parse_str", "parse_time", "parse_timedelta"]
+__all__ += ["parse_uuid", "pattern_of", "time_of_number", "timedelta_of_number"]
 
 Parse = Callable[[str], Any]
 
@@ -125,6 +127,77 @@ def parse_time(text: str) -> time:
         raise _unreadable("time_parsing", "Input should be in a valid time format", error) from None
 
 
+def parse_timedelta(text: str) -> timedelta:
+    """A duration of ISO 8601, or `[D day[s], ]HH:MM:SS`, with a sign before."""
+    data = text.encode(errors="replace")
+    try:
+        return _read_timedelta(data)
+    except _Unreadable as error:
+        raise _unreadable("time_delta_parsing", "Input should be a valid timedelta", error) from None
+
+
+def datetime_of_number(value: float) -> datetime:
+    """Seconds since 1970 as UTC, or milliseconds where they are more than `_MILLISECONDS_FROM`."""
+    try:
+        return _moment(value).replace(tzinfo=UTC)
+    except (_Unreadable, _YearZero) as error:
+        raise _unreadable("datetime_parsing", "Input should be a valid datetime", error) from None
+
+
+def date_of_number(value: float) -> date:
+    """The day of such a number, which must be midnight."""
+    try:
+        moment = _moment(value)
+    except _Unreadable as error:
+        raise _unreadable("date_from_datetime_parsing", "Input should be a valid date or datetime", error) from None
+    except _YearZero as error:
+        raise _unreadable("date_parsing", "Input should be a valid date in the format YYYY-MM-DD", error) from None
+    if moment.time() != time():
+        raise Invalid("date_from_datetime_inexact", "Datetimes provided to dates should have zero time - e.g. be exact dates")
+    return moment.date()
+
+
+def time_of_number(value: float) -> time:
+    """Seconds since midnight, as UTC."""
+    try:
+        if value != value:
+            raise _Unreadable("NaN values not permitted")
+        if value < 0:
+            raise _Unreadable("time in seconds should be positive")
+        if value >= 86_401:
+            raise _Unreadable("numeric times may not exceed 86,399 seconds")
+        seconds = math.floor(value)
+        microseconds = seconds * 1_000_000 + _rounded(math.fmod(value, 1.0) * 1_000_000)
+        if microseconds >= 86_400_000_000:
+            raise _Unreadable("numeric times may not exceed 86,399 seconds")
+    except _Unreadable as error:
+        raise _unreadable("time_parsing", "Input should be in a valid time format", error) from None
+    return (_EPOCH + timedelta(microseconds=microseconds)).time().replace(tzinfo=UTC)
+
+
+def timedelta_of_number(value: float) -> timedelta:
+    """Seconds."""
+    try:
+        if value != value:
+            raise _Unreadable("NaN values not permitted")
+        if abs(value) >= 86_400 * 1_000_000_000:
+            raise _Unreadable(_DAYS_TOO_MANY)
+        size = abs(value)
+        seconds = int(size)
+        microseconds = 0 if isinstance(value, int) else _rounded(math.fmod(size, 1.0) * 1_000_000)
+        return _duration(value >= 0, seconds // 86_400, seconds % 86_400, microseconds)
+    except _Unreadable as error:
+        raise _unreadable("time_delta_parsing", "Input should be a valid timedelta", error) from None
+
+
+def pattern_of(pattern: str) -> re.Pattern[str]:
+    """Compiles a regular expression in which `$` is the end of the text only, as in pydantic.
+
+    For `re` it is also the place before a line feed at the end. Raises re.error.
+    """
+    return re.compile(_DOLLAR.sub(lambda match: match[1] or r"\Z", pattern) if "(?m" not in pattern else pattern)
+
+
 def _unreadable(type_: str, message: str, error: ValueError) -> Invalid:
     return Invalid(type_, f"{message}, {error}", {"error": str(error)})
 
@@ -218,6 +291,15 @@ def _read_datetime(data: bytes) -> datetime:
 
 
 def _read_time(data: bytes, at: int) -> time:
+    clock, at = _read_clock(data, at)
+    zone, at = _read_zone(data, at)
+    if at < len(data):
+        raise _Unreadable("unexpected extra characters at the end of the input")
+    return clock if zone is None else clock.replace(tzinfo=zone)
+
+
+def _read_clock(data: bytes, at: int) -> tuple[time, int]:
+    """A time without its zone, and the place after it."""
     if len(data) - at < 5:
         raise _Unreadable("input is too short")
     hour = _digits(data, at, 2, "invalid character in hour")
@@ -241,10 +323,7 @@ def _read_time(data: bytes, at: int) -> time:
                 raise _Unreadable("second fraction digits missing after `.`")
             microsecond = int(fraction[0][:6].ljust(6, b"0"))
             at = fraction.end()
-    zone, at = _read_zone(data, at)
-    if at < len(data):
-        raise _Unreadable("unexpected extra characters at the end of the input")
-    return time(hour, minute, second, microsecond, zone)
+    return time(hour, minute, second, microsecond), at
 
 
 def _read_zone(data: bytes, at: int) -> tuple[timezone | None, int]:
@@ -270,6 +349,145 @@ def _read_zone(data: bytes, at: int) -> tuple[timezone | None, int]:
         raise _Unreadable("timezone offset must be less than 24 hours")
     offset = timedelta(hours=hours, minutes=minutes) * sign
     return UTC if not offset else timezone(offset), at + 2
+
+
+def _read_timedelta(data: bytes) -> timedelta:
+    positive = data[:1] != b"-"
+    body = data[1:] if data[:1] in (b"-", b"+") else data
+    if not body:
+        raise _Unreadable("input is too short")
+    if body[:1] == b"P":
+        return _duration(positive, *_read_iso_duration(body[1:]))
+    if b"d" in body.lower() or len(body) < 5:
+        return _duration(positive, *_read_days(body))
+    return _duration(positive, *_read_hours(body))
+
+
+def _read_iso_duration(data: bytes) -> tuple[int, int, int]:
+    """What follows the `P`: days, seconds and microseconds. A year has 365 days, a month 30."""
+    days = seconds = microseconds = at = 0
+    in_time = had_fraction = False
+    while at < len(data):
+        if data[at : at + 1] == b"T":
+            if in_time:
+                raise _Unreadable("`t` character repeated in duration")
+            in_time = True
+        else:
+            number = _QUANTITY.match(data, at)
+            if number is None:
+                raise _Unreadable("invalid digit in duration")
+            value = _read_u32(number[1])
+            if had_fraction:
+                raise _Unreadable("quantity fraction invalid in duration")
+            had_fraction = number[2] is not None
+            # A float has no more digits than this.
+            fraction = int(number[2]) / 10 ** len(number[2]) if number[2] and len(number[2]) < 309 else 0.0
+            at = number.end()
+            unit = (_TIME_UNITS if in_time else _DATE_UNITS).get(data[at : at + 1])
+            if unit is None:
+                raise _Unreadable(f"quantity invalid in {'time' if in_time else 'date'} part of duration")
+            if in_time:
+                seconds = _checked_u32(seconds + _checked_u32(value * unit))
+                extra = fraction * unit
+            else:
+                days = _checked_u32(days + _checked_u32(value * unit))
+                extra_days = fraction * unit
+                days = _checked_u32(days + int(extra_days))
+                extra = math.fmod(extra_days, 1.0) * 86_400.0
+            seconds = _checked_u32(seconds + int(extra))
+            microseconds += _rounded(math.fmod(extra, 1.0) * 1_000_000)
+        at += 1
+    if at < 2:
+        raise _Unreadable("input is too short")
+    return days, seconds, microseconds
+
+
+def _read_days(data: bytes) -> tuple[int, int, int]:
+    number = _LEADING_DIGITS.match(data)
+    if number is None:
+        raise _Unreadable("invalid digit in duration")
+    days = _read_u32(number[0])
+    word = _DAYS.match(data, number.end())
+    if word is None:
+        raise _Unreadable('"day" identifier in duration not correctly formatted')
+    rest = data[word.end() :]
+    if not rest:
+        return days, 0, 0
+    more, seconds, microseconds = _read_hours(rest)
+    if more:
+        raise _Unreadable("durations may not exceed 999,999,999 hours")
+    return days, seconds, microseconds
+
+
+def _read_hours(data: bytes) -> tuple[int, int, int]:
+    if len(data) < 5:
+        raise _Unreadable("input is too short")
+    hour, colon, rest = data.partition(b":")
+    if not colon:
+        raise _Unreadable("invalid character in hour")
+    if len(hour) > 10:
+        raise _Unreadable("durations may not exceed 999,999,999 hours")
+    if hour and not hour.isdigit():
+        raise _Unreadable("invalid character in hour")
+    hours = int(hour or b"0")
+    if hours > 24 * 10**8:
+        raise _Unreadable("durations may not exceed 999,999,999 hours")
+    clock, end = _read_clock(b"00:" + rest[:12], 0)
+    if end < len(rest[:12]) + 3:
+        raise _Unreadable("unexpected extra characters at the end of the input")
+    seconds = hours % 24 * 3600 + clock.minute * 60 + clock.second
+    return hours // 24, seconds, clock.microsecond
+
+
+def _duration(positive: bool, days: int, seconds: int, microseconds: int) -> timedelta:
+    size = timedelta(seconds=seconds, microseconds=microseconds)
+    if days + size.days > 999_999_999:
+        raise _Unreadable(_DAYS_TOO_MANY)
+    size += timedelta(days=days)
+    return size if positive else -size
+
+
+def _read_u32(digits: bytes) -> int:
+    # More digits than an integer may have are refused by `int`.
+    return _checked_u32(int(digits.lstrip(b"0")[:11] or b"0"))
+
+
+def _checked_u32(value: int) -> int:
+    if value >= 1 << 32:
+        raise _Unreadable("a numeric value in the duration is too large")
+    return value
+
+
+def _rounded(value: float) -> int:
+    """Halves are rounded away from zero, as in Rust."""
+    return math.floor(value + 0.5)
+
+
+def _moment(value: float) -> datetime:
+    """The moment of a number that is an int or a float, as `speedate` finds it."""
+    if value != value:
+        raise _Unreadable("NaN values not permitted")
+    whole = max(min(value if isinstance(value, int) else _floored(value), _I64_MAX), -_I64_MAX - 1)
+    milliseconds = abs(value) > _MILLISECONDS_FROM
+    fraction = 0.0 if isinstance(value, int) or math.isinf(value) else value - math.floor(value)
+    microseconds = _rounded(fraction * (1_000 if milliseconds else 1_000_000))
+    seconds = whole
+    if milliseconds:
+        seconds, rest = divmod(whole, 1000)
+        microseconds += rest * 1000
+    seconds += microseconds // 1_000_000
+    if seconds < _UNIX_0000:
+        raise _Unreadable("dates before 0000 are not supported as unix timestamps")
+    if seconds > _UNIX_9999:
+        raise _Unreadable("dates after 9999 are not supported as unix timestamps")
+    try:
+        return _EPOCH + timedelta(seconds=seconds, microseconds=microseconds % 1_000_000)
+    except OverflowError:
+        raise _YearZero("year 0 is out of range") from None
+
+
+def _floored(value: float) -> int:
+    return math.floor(value) if math.isfinite(value) else _I64_MAX if value > 0 else -_I64_MAX - 1
 
 
 def _from_number(data: bytes) -> datetime:
@@ -334,6 +552,14 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _NUMBER = re.compile(rb"[+-]?\d+")
 _FRACTION = re.compile(rb"[+-]?\d+\.\d*")
 _LEADING_DIGITS = re.compile(rb"\d+")
+_QUANTITY = re.compile(rb"(\d+)(?:[.,](\d*))?")
+_DAYS = re.compile(rb" ?[dD](?:ays?|AYS?|(?![aA]))(?:, ?| )?")
+#: A `$` outside of a set of characters; what must be skipped before it is the group.
+_DOLLAR = re.compile(r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|\$", re.DOTALL)
+_TIME_UNITS = {b"H": 3600, b"M": 60, b"S": 1}
+_DATE_UNITS = {b"Y": 365, b"M": 30, b"W": 7, b"D": 1}
+_DAYS_TOO_MANY = "durations may not exceed 999,999,999 days"
+_I64_MAX = (1 << 63) - 1
 _BOOLS = dict.fromkeys(["1", "on", "t", "true", "y", "yes"], True) | dict.fromkeys(["0", "off", "f", "false", "n", "no"], False)
 #: CPython refuses longer ones, and so does pydantic.
 _DIGITS_MAX = 4300
