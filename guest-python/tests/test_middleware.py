@@ -12,13 +12,15 @@ import weakref
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
+import simulator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covet import CovetPy, JSONResponse, PlainTextResponse, Request, Response, StreamingResponse
+from covet import CovetPy, HTTPException, JSONResponse, PlainTextResponse, Request, Response, StreamingResponse
 from covet._bridge import BodyEmpty, RequestRecord
 from covet.middleware import (
     BaseMiddleware,
@@ -40,7 +42,6 @@ from covet.middleware.requestid import RequestIDFilter, get_request_id, request_
 from covet.middleware.sessions import COOKIE_SIZE_MAX, Session
 
 Headers = dict[str, str] | list[tuple[str, str]]
-needs_application = pytest.mark.skipif(not hasattr(CovetPy, "add_middleware"), reason="applications take no middleware yet")
 
 
 def make_request(
@@ -59,10 +60,11 @@ def make_request(
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine that waits for nothing but turns of a loop."""
+    """Runs a coroutine that waits for nothing but turns of a loop, in a context of its own as requests do."""
+    context = copy_context()
     while True:
         try:
-            coroutine.send(None)
+            context.run(coroutine.send, None)
         except StopIteration as stop:
             return stop.value
 
@@ -86,13 +88,6 @@ def through(
 
 def never(request: Request) -> Response:
     raise AssertionError("the handler was called")
-
-
-def streaming(pieces: Any, **options: Any) -> Response:
-    response = StreamingResponse(pieces, **options)
-    if not hasattr(response, "body_iterator"):
-        response.body_iterator = pieces
-    return response
 
 
 def body_of(response: Response) -> bytes:
@@ -696,7 +691,7 @@ def _compressed_stream(source: Source, **headers: str) -> Any:
     return through(
         GZipMiddleware(),
         make_request(headers={"accept-encoding": "gzip"}),
-        lambda request: streaming(source, headers={name.replace("_", "-"): value for name, value in headers.items()}),
+        lambda request: StreamingResponse(source, headers={name.replace("_", "-"): value for name, value in headers.items()}),
     )
 
 
@@ -1616,3 +1611,148 @@ def test_what_a_handler_sets_is_kept_and_none_leaves_a_field_out() -> None:
 def test_security_headers_options_are_checked(options: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name}"):
         SecurityHeadersMiddleware(**options)
+
+
+# In applications.
+
+
+@pytest.fixture
+def serve_app(serve: Callable[..., simulator.Instance]) -> Callable[..., simulator.Instance]:
+    """Serves an application with some middleware and these routes."""
+
+    def make(*middleware: tuple[type[BaseMiddleware], dict[str, Any]]) -> simulator.Instance:
+        app = CovetPy()
+        for class_, options in middleware:
+            app.add_middleware(class_, **options)
+
+        @app.get("/hello")
+        def hello() -> str:
+            return LONG
+
+        @app.get("/count")
+        def count(request: Request) -> int:
+            request.session["count"] = request.session.get("count", 0) + 1
+            number: int = request.session["count"]
+            return number
+
+        @app.get("/stream")
+        async def stream() -> StreamingResponse:
+            async def pieces() -> AsyncIterator[str]:
+                for word in ("one ", "two ", get_request_id() or "-"):
+                    yield word
+                    await asyncio.sleep(0.01)
+
+            return StreamingResponse(pieces(), media_type="text/plain")
+
+        @app.get("/refused")
+        def refused() -> None:
+            raise HTTPException(403, "no")
+
+        @app.get("/broken")
+        def broken() -> None:
+            raise RuntimeError("broken")
+
+        return serve(app)
+
+    return make
+
+
+def test_an_application_answers_preflight_requests_for_every_path(serve_app: Any) -> None:
+    instance = serve_app((CORSMiddleware, {"allow_origins": ["https://example.org"]}))
+    for path in ("/hello", "/nothing"):
+        answer = instance.request("OPTIONS", path, headers=[("host", "a"), *PREFLIGHT.items()])
+        assert (answer.status, answer.text) == (200, "OK")
+        assert answer.header("access-control-allow-origin") == "https://example.org"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/hello", 200), ("/refused", 403), ("/nothing", 404), ("/broken", 500)])
+def test_errors_of_an_application_have_the_fields_of_cors(serve_app: Any, path: str, status: int) -> None:
+    instance = serve_app((CORSMiddleware, {"allow_origins": ["*"]}), (SecurityHeadersMiddleware, {}))
+    answer = instance.get(path, headers=[("host", "a"), ("origin", "https://example.org")])
+    assert answer.status == status
+    # A 500 for an exception that nobody handles is made outside of middleware.
+    assert answer.header("access-control-allow-origin") == ("*" if status != 500 else None)
+    assert answer.header("x-frame-options") == ("DENY" if status != 500 else None)
+
+
+def test_an_application_compresses_bodies_and_streams(serve_app: Any) -> None:
+    instance = serve_app((GZipMiddleware, {}))
+    headers = [("host", "a"), ("accept-encoding", "gzip")]
+    answer = instance.get("/hello", headers=headers)
+    assert gzip.decompress(answer.content).decode() == LONG
+    answer = instance.get("/stream", headers=headers)
+    assert gzip.decompress(answer.content) == b"one two -"
+    assert instance.get("/hello").text == LONG
+
+
+def test_an_application_keeps_a_session(serve_app: Any) -> None:
+    instance = serve_app((SessionMiddleware, {"secret_key": KEY}))
+    cookie = None
+    for expected in (1, 2, 3):
+        headers = [("host", "a")] if cookie is None else [("host", "a"), ("cookie", cookie)]
+        answer = instance.get("/count", headers=headers)
+        assert answer.json() == expected
+        cookie = answer.header("set-cookie").partition(";")[0]
+
+
+def test_a_streamed_body_still_knows_the_id_of_its_request(serve_app: Any) -> None:
+    instance = serve_app((RequestIDMiddleware, {}))
+    tasks = [instance.begin("GET", "/stream") for _ in range(3)]
+    instance.host.run()
+    answers = [instance.answer(task) for task in tasks]
+    ids = [answer.header("x-request-id") for answer in answers]
+    assert len(set(ids)) == 3
+    assert [answer.text for answer in answers] == [f"one two {value}" for value in ids]
+
+
+def test_an_application_limits_requests(serve_app: Any) -> None:
+    instance = serve_app((RateLimitMiddleware, {"limit": "2/hour", "exempt": ["/refused"]}))
+    assert [instance.get("/hello").status for _ in range(3)] == [200, 200, 429]
+    assert instance.get("/refused").status == 403
+    assert instance.get("/nothing").status == 429
+
+
+def test_all_middleware_together(serve_app: Any) -> None:
+    instance = serve_app(
+        (RequestIDMiddleware, {}),
+        (TimingMiddleware, {}),
+        (TrustedHostMiddleware, {"allowed_hosts": ["testhost"]}),
+        (CORSMiddleware, {"allow_origins": ["https://example.org"]}),
+        (SecurityHeadersMiddleware, {}),
+        (RateLimitMiddleware, {"limit": 5, "period": 60}),
+        (SessionMiddleware, {"secret_key": KEY}),
+        (GZipMiddleware, {"minimum_size": 0}),
+    )
+    headers = [("host", "testhost"), ("origin", "https://example.org"), ("accept-encoding", "gzip")]
+    answer = instance.get("/count", headers=headers)
+    assert answer.status == 200
+    assert answer.content == b"1"  # A gzip of it would be longer.
+    assert _set(answer.header("vary")) == {"Accept-Encoding", "Cookie", "Origin"}
+    for name in ("x-request-id", "server-timing", "access-control-allow-origin", "x-frame-options", "set-cookie"):
+        assert answer.header(name) is not None
+    answer = instance.get("/count", headers=[("host", "evil.org")])
+    assert answer.status == 400
+    assert answer.header("x-request-id") is not None
+
+
+def test_a_response_that_is_prepared_is_compressed_as_what_it_becomes() -> None:
+    class Prepared(Response):
+        def _prepare(self, request: Request) -> Response:  # type: ignore[override]
+            assert self.body == "", "prepared a second time"
+            self.body = LONG
+            if "range" in request.headers:
+                self.status_code = 206
+            return self
+
+    def respond(**headers: str) -> Response:
+        return through(GZipMiddleware(), make_request(headers=headers), lambda request: Prepared(media_type="text/plain"))
+
+    response = respond(**{"accept-encoding": "gzip"})
+    assert gzip.decompress(body_of(response)).decode() == LONG
+    assert response._prepare is None
+    response = respond(**{"accept-encoding": "gzip", "range": "bytes=0-"})
+    assert (response.status_code, response.body, response._prepare) == (206, LONG, None)
+    # For others it is left to be prepared later.
+    response = respond()
+    assert (response.body, response.headers["vary"]) == ("", "Accept-Encoding")
+    assert response._prepare is not None

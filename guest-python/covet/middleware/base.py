@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from covet.responses import Response
 
@@ -22,10 +22,6 @@ class BaseMiddleware:
     An application makes one object when it is built, with the options of `add_middleware`, and uses it for every request;
     what belongs to a request is kept in `request.state`. The middleware that was added first is the outermost.
     """
-
-    #: Methods that the middleware answers on the paths of all routes, whatever methods those have. The host finds routes
-    #: before the application is asked, so the application registers these methods for it.
-    answers_methods: ClassVar[tuple[str, ...]] = ()
 
     #: The options of a class that has no `__init__` of its own.
     options: Mapping[str, Any] = MappingProxyType({})

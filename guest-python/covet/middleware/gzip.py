@@ -60,19 +60,33 @@ class GZipMiddleware(BaseMiddleware):
         types = [type_.partition(";")[0].strip().lower() for type_ in texts("exclude_content_types", exclude_content_types)]
         self._excluded = frozenset(types)
 
-    def process_response(self, request: "Request", response: Response) -> None:
-        headers = response.headers
-        if response.status_code in _WITHOUT_ENCODING or response.status_code < 200:
-            return
-        if "content-encoding" in headers or "content-range" in headers or self._is_excluded(headers.get("content-type")):
-            return
-        if "no-transform" in ", ".join(headers.getlist("cache-control")).lower():
-            return
+    def process_response(self, request: "Request", response: Response) -> Response | None:
+        if not self._may_be_compressed(response):
+            return None
+        if response._prepare is not None:
+            # What it will send, a file for example, is known only when it has seen the request.
+            add_vary(response.headers, "Accept-Encoding")
+            if not accepts_gzip(request.headers.getlist("accept-encoding")):
+                return None
+            response = response._prepare(request)
+            # It may be the same object, which must not be prepared a second time.
+            response._prepare = None
+            if not self._may_be_compressed(response):
+                return response
         pieces: Chunks | None = getattr(response, "body_iterator", None)
         if pieces is None:
             self._compress_whole(request, response)
         else:
             self._compress_stream(request, response, pieces)
+        return response
+
+    def _may_be_compressed(self, response: Response) -> bool:
+        headers = response.headers
+        if response.status_code in _WITHOUT_ENCODING or response.status_code < 200:
+            return False
+        if "content-encoding" in headers or "content-range" in headers or self._is_excluded(headers.get("content-type")):
+            return False
+        return "no-transform" not in ", ".join(headers.getlist("cache-control")).lower()
 
     def _compress_whole(self, request: "Request", response: Response) -> None:
         body: str | bytes = response.body
