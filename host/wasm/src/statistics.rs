@@ -179,8 +179,8 @@ impl Default for Counters {
     }
 }
 
-/// A number that one thread changes and every thread may read. It is changed by a load and a store, which cost a
-/// nanosecond together; a locked instruction costs five.
+/// A number that one thread changes and every thread may read. It is changed by a load and a store: as nobody else writes
+/// there, nothing is lost, and no locked instruction is needed.
 #[derive(Debug, Default)]
 struct Count(AtomicU64);
 
@@ -271,7 +271,8 @@ fn percentile(latencies: &[u64; BUCKETS], answered: u64, percent: u64) -> Durati
 }
 
 /// The bucket of a latency: one for each microsecond at first, then 16 for each power of two, as in an HDR histogram.
-/// The crate `hdrhistogram` can only be written to through `&mut` or a channel, and takes seven times the memory.
+/// (Whoever reads a histogram of the crate `hdrhistogram` that several threads write to waits for each of them, and a
+/// thread without requests does not come.)
 fn bucket(latency_us: u64) -> usize {
     let latency_us = latency_us.min(LATENCY_US_MAX);
     let shift = latency_us.checked_ilog2().unwrap_or_default().saturating_sub(PRECISION_BITS);
