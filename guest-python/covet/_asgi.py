@@ -112,7 +112,7 @@ class _Lifespan:
             raise
         except BaseException as error:
             what = f"{type(error).__name__}: {error}"
-            if self._asked == "startup":
+            if self._asked == "startup" and not isinstance(error, ImportError):
                 # An application may do without a lifespan: it raises when it sees the scope.
                 _logger.info("the ASGI application has no lifespan (%s)", what)
             elif self._asked is not None:

@@ -20,12 +20,13 @@ from importlib.machinery import (
     ExtensionFileLoader,
     FileFinder,
     ModuleSpec,
+    PathFinder,
     SourceFileLoader,
 )
 from types import CodeType, ModuleType
 from typing import Any
 
-from . import _bridge, _logging, _output, _random, _settle, _warmup
+from . import _absent, _asgi, _bridge, _files, _logging, _output, _random, _settle, _warmup
 from .applications import CovetPy
 from .exceptions import HostUnavailable
 
@@ -34,6 +35,8 @@ __all__ = ["load"]
 
 def load(config_file: str) -> tuple[type, type]:
     """Imports the application that the build tool describes. Returns the classes that the bindings look for."""
+    from . import _anyio, _late_imports
+
     with open(config_file, encoding="utf-8") as file:
         config: dict[str, Any] = json.load(file)
     sys.dont_write_bytecode = True
@@ -41,15 +44,21 @@ def load(config_file: str) -> tuple[type, type]:
     _random.install()
     _output.install()
     _logging.install()
+    _files.install()
     report: dict[str, Any] = {}
     try:
         with _output.collected_in(config["output"]), _without_host():
             _use_sources(config["app_root"], config["roots"])
+            _use_files(config["app_root"], config["bundle"])
+            _absent.install()
             app = _find_app(importlib.import_module(config["module"]), config["attribute"])
             _import_late(config["late_imports"])
+            _late_imports.import_all(config["roots"]["dependencies"])
+            _anyio.install()
             app._finish()
             _warmup.run()
             handler, exported = _bridge.exports(app)
+            report["files"] = _keep_files(config["bundle"])
         report["routes"] = [(method or "*", route.path, route.name) for route in app.routes for method in route.methods]
         report["modules"] = _modules_by_root(config["roots"])
     except BaseException as error:
@@ -59,8 +68,10 @@ def load(config_file: str) -> tuple[type, type]:
         with open(config["report"], "w", encoding="utf-8") as file:
             json.dump(report, file)
     _bridge.run_from_now_on()
+    _files.seal()
     linecache.checkcache = _keep_lines
-    sys.meta_path.append(_NothingLater())
+    # In front of the one that looks for files, which takes its time to find that there are none.
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), _NothingLater())
     # What the application drew while it was imported is known to everyone who has the component.
     _random.restart()
     _settle.settle()
@@ -71,8 +82,8 @@ class AppError(Exception):
     """The application cannot be served; the message is for its author."""
 
 
-def _find_app(module: ModuleType, attribute: str | None) -> CovetPy:
-    """The application in a module: the attribute that was named, or the only one there is."""
+def _find_app(module: ModuleType, attribute: str | None) -> Any:
+    """The application in a module: what was named, or the only one there is. A CovetPy, or an ASGIApplication."""
     name = module.__name__
     if attribute is not None:
         app: Any = module
@@ -80,23 +91,39 @@ def _find_app(module: ModuleType, attribute: str | None) -> CovetPy:
             if not hasattr(app, part):
                 raise AppError(f"the module {name!r} has no {attribute!r}{_candidates(module)}")
             app = getattr(app, part)
-        if callable(app) and not isinstance(app, CovetPy):
-            raise AppError(f"'{name}:{attribute}' is a {type(app).__name__}, not a CovetPy{_candidates(module)}")
-        if not isinstance(app, CovetPy):
-            raise AppError(f"'{name}:{attribute}' is a {type(app).__name__}, not a CovetPy{_candidates(module)}")
-        return app
+        if isinstance(app, CovetPy):
+            return app
+        if not isinstance(app, type) and _asgi.is_asgi(app):
+            return _asgi.ASGIApplication(app)
+        kind = type(app).__name__
+        raise AppError(f"'{name}:{attribute}' is a {kind}, neither a CovetPy nor an ASGI application{_candidates(module)}")
+    found = _applications(module)
+    if not found:
+        raise AppError(
+            f"the module {name!r} has no application: it needs a line like `app = CovetPy()`, or `app = FastAPI()`; "
+            f"one of another name is built with {name}:NAME"
+        )
+    if len(found) > 1:
+        names = ", ".join(f"{name}:{key}" for key in found)
+        raise AppError(f"the module {name!r} has several applications; name one of {names}")
+    ((_, only),) = found.items()
+    return only if isinstance(only, CovetPy) else _asgi.ASGIApplication(only)
+
+
+def _applications(module: ModuleType) -> dict[str, Any]:
+    """The applications of a module, by name, each once: the CovetPys, and only where there is none those of ASGI."""
     found = {id(value): (key, value) for key, value in vars(module).items() if isinstance(value, CovetPy)}
     if not found:
-        raise AppError(f"the module {name!r} has no CovetPy: it needs a line like `app = CovetPy()`")
-    if len(found) > 1:
-        names = ", ".join(f"{name}:{key}" for key, _ in found.values())
-        raise AppError(f"the module {name!r} has several applications; name one of {names}")
-    ((_, only),) = found.values()
-    return only
+        # By name, because an application may have others in it, and any asynchronous function could be one.
+        for key in _ASGI_NAMES:
+            value = getattr(module, key, None)
+            if value is not None and not isinstance(value, type) and _asgi.is_asgi(value):
+                return {key: value}
+    return dict(found.values())
 
 
 def _candidates(module: ModuleType) -> str:
-    names = [key for key, value in vars(module).items() if isinstance(value, CovetPy)]
+    names = _applications(module)
     return f"; it has {', '.join(f'{module.__name__}:{name}' for name in names)}" if names else ""
 
 
@@ -173,6 +200,21 @@ def _use_sources(app_root: str, roots: dict[str, str]) -> None:
     sys.path.insert(0, app_root)
 
 
+def _use_files(app_root: str, bundle: dict[str, Any]) -> None:
+    """Gives the application its files under all their paths, and the working directory that it will have."""
+    os.chdir(app_root)
+    _files.load(app_root, bundle["files"])
+
+
+def _keep_files(bundle: dict[str, Any]) -> tuple[int, int]:
+    """Adds the files of the packages in the component. Returns the number of all files, and of their bytes."""
+    _files.finish()
+    try:
+        return _files.load_package_data(bundle["packages"], bundle["exclude"], bundle["bytes_max"])
+    except _files.BundleError as error:
+        raise AppError(str(error)) from None
+
+
 def _import_late(modules: Sequence[str]) -> None:
     """Imports what the application imports inside of functions, which would fail later."""
     for name in modules:
@@ -197,11 +239,19 @@ def _keep_lines(filename: str | None = None) -> None:
 
 
 class _NothingLater(MetaPathFinder):
-    """The last finder: says why a module is not found after the build."""
+    """Says why a module is not found after the build."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        asking = sys._getframe(1)
+        if asking.f_back is not None and asking.f_back.f_globals.get("__name__") == "importlib.util":
+            # Somebody asks whether there is such a module, and there is none.
+            return None
         raise ModuleNotFoundError(
             f"No module named {fullname!r}: a component can only import what was imported when it was built. "
             "Import it at the top of a module",
             name=fullname,
         )
+
+
+#: What an ASGI application is called where nobody says it, as in `uvicorn main:app`.
+_ASGI_NAMES = ("app", "application", "asgi", "api")
