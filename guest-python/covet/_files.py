@@ -19,10 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, wraps
 from typing import IO, Any, Self
 
-__all__ = ["BundleError", "Tree", "at_the_end", "install", "is_sealed", "load", "load_package_data", "seal"]
-
-#: Called when the application has been imported, while there still are files: what compiles templates, for example.
-at_the_end: list[Callable[[], None]] = []
+__all__ = ["BundleError", "Tree", "at_the_end", "finish", "install", "is_sealed", "load", "load_package_data", "seal"]
 
 
 class BundleError(Exception):
@@ -347,6 +344,8 @@ class _Null(io.BytesIO):
 def install() -> None:
     """Makes the functions of `os` and `io` look into the tree, if there is one. Before the application is imported, since
     modules may keep what they find: `from os import stat`."""
+    global _installed
+    _installed = True
     for name in ("stat", "lstat", "access", "listdir", "scandir", "readlink", "chdir"):
         _replace([os], name, name)
     _replace([os], "open", "open_descriptor")
@@ -401,6 +400,21 @@ def load_package_data(roots: Sequence[str], excluded: Sequence[str], bytes_max: 
     if "zoneinfo" in sys.modules:
         _use_time_zones(roots)
     return tree.files, tree.size
+
+
+def at_the_end(function: Callable[[], object]) -> None:
+    """Has a function called when the application has been imported and there still are files; natively never.
+
+    It is for what a request would else have to make for itself, compiled templates for example.
+    """
+    if _installed:
+        _last_calls.append(function)
+
+
+def finish() -> None:
+    """Makes the calls that were asked for with `at_the_end`."""
+    while _last_calls:
+        _last_calls.pop(0)()
 
 
 def seal() -> None:
@@ -578,6 +592,8 @@ def _status(mode: int, inode: int, size: int, mtime_ns: int) -> os.stat_result:
 
 
 _tree: Tree | None = None
+_last_calls: list[Callable[[], object]] = []
+_installed = False
 _sealed = False
 _WRITING = frozenset("wxa+")
 _FILE_MODE = stat.S_IFREG | 0o444
