@@ -321,8 +321,16 @@ def _authorization(request: Request, scheme: str, invalid: Callable[[], Authenti
 
 def _request_parameter(handler: Callable[..., Any]) -> tuple[str, int]:
     """Name and position of the parameter that takes the Request."""
-    for position, parameter in enumerate(inspect.signature(handler).parameters.values()):
-        if parameter.name == "request" or parameter.annotation in (Request, "Request"):
+    try:
+        parameters = inspect.signature(handler, eval_str=True).parameters.values()
+    except NameError:
+        # A name that is defined further down; the route reads it later.
+        parameters = inspect.signature(handler).parameters.values()
+    for position, parameter in enumerate(parameters):
+        annotation = parameter.annotation
+        if annotation == "Request" or (isinstance(annotation, type) and issubclass(annotation, Request)):
+            return parameter.name, position
+        if parameter.name == "request" and (annotation is inspect.Parameter.empty or isinstance(annotation, str)):
             return parameter.name, position
     raise TypeError(
         f"requires(): {getattr(handler, '__name__', handler)!r} has no parameter for the Request; add request: Request"

@@ -441,6 +441,13 @@ def test_cors_leaves_requests_without_an_origin_but_says_what_they_depend_on() -
     assert response.headers["vary"] == "Origin"
 
 
+def test_cors_takes_every_kind_of_origin_that_browsers_send() -> None:
+    origins = ["http://localhost:5173", "https://[::1]:8000", "chrome-extension://abc", "capacitor://localhost", "null"]
+    cors = CORSMiddleware(allow_origins=origins)
+    for origin in origins:
+        assert through(cors, make_request(headers={"origin": origin})).headers["access-control-allow-origin"] == origin
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -449,7 +456,9 @@ def test_cors_leaves_requests_without_an_origin_but_says_what_they_depend_on() -
         {"allow_origins": ["https://example.org/path"]},
         {"allow_origins": ["example.org"]},
         {"allow_origins": ["https://Example.org"]},
-        {"allow_origins": ["https://*.example.org\n"]},
+        {"allow_origins": ["https://*.example.org"]},
+        {"allow_origins": ["https://example.org\n"]},
+        {"allow_origins": ["https://exämple.org"]},
         {"allow_origins": [b"https://example.org"]},
         {"allow_origins": None},
         {"allow_origin_regex": "("},

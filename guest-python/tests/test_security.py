@@ -595,6 +595,37 @@ def test_requires_needs_a_parameter_for_the_request() -> None:
         def read(q: int) -> str:
             return ""
 
+    with pytest.raises(TypeError, match="add request: Request"):
+
+        @requires("read")
+        def send(request: dict[str, int]) -> str:
+            return ""
+
+
+def later(q: "DefinedLater", request: "Request") -> None:  # noqa: F821
+    """A handler whose annotations have no meaning here."""
+
+
+def test_requires_finds_the_request_by_its_type_or_its_name(serve: Any) -> None:
+    app = CovetPy()
+    app.add_middleware(AuthenticationMiddleware, backend=BearerBackend(find_token))
+
+    # An annotation that cannot be read yet.
+    requires("read")(later)
+
+    def by_text(q: int, wanted: "Request") -> int:
+        return q
+
+    def positional(q: int, request: Request, /) -> int:
+        return q
+
+    for handler in (by_text, positional):
+        app.get(f"/{handler.__name__}")(requires("read")(handler))
+    instance = serve(app)
+    for route in ("by_text", "positional"):
+        assert instance.get(f"/{route}?q=3").status == 403
+        assert instance.get(f"/{route}?q=3", headers=[("authorization", "Bearer credentials")]).json() == 3
+
 
 # The rest.
 

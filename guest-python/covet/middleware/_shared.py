@@ -35,11 +35,10 @@ class Paths:
                 prefixes.append(path)
         self._prefixes = tuple(prefixes)
 
-    def __bool__(self) -> bool:
-        return bool(self._exact or self._prefixes)
-
     def covers(self, request: "Request") -> bool:
         """Whether the path of a request is in the set."""
+        if not self._exact and not self._prefixes:
+            return False
         path = request.path
         if path not in self._exact and not path.startswith(self._prefixes):
             return False
@@ -79,11 +78,24 @@ def header_value(option: str, value: Any) -> str:
     return value
 
 
+def put(headers: MutableHeaders, fields: list[tuple[str, str]]) -> None:
+    """Sets several fields, whose names are in lower case, in one go: each on its own would copy the list."""
+    names = {name for name, _ in fields}
+    headers._items[:] = [item for item in headers._items if item[0] not in names] + fields
+
+
+def put_missing(headers: MutableHeaders, fields: list[tuple[str, str]]) -> None:
+    """Sets those of several fields, whose names are in lower case, that are not there."""
+    items = headers._items
+    present = {name for name, _ in items}
+    items += [field for field in fields if field[0] not in present]
+
+
 def add_vary(headers: MutableHeaders, name: str) -> None:
     """Adds a name to `Vary`, unless it is there."""
-    present = headers.getlist("vary")
+    present = [value for key, value in headers._items if key == "vary"]
     if not present:
-        headers.append("vary", name)
+        headers._items.append(("vary", name))
         return
     known = {token.strip().lower() for value in present for token in value.split(",")}
     if name.lower() not in known and "*" not in known:
@@ -104,8 +116,8 @@ def host_name(authority: str) -> str | None:
 
 
 def authority_of(request: "Request") -> str:
-    """Host and port of the URL of a request, also where its target is no path, as in `OPTIONS *`."""
-    return str(request.url).removesuffix(request.target).partition("://")[2]
+    """Host and port of the URL of a request. Not by `url`, which takes time to make, and has none for `OPTIONS *`."""
+    return request._record.origin.partition("://")[2]
 
 
 def is_secure(request: "Request", proto_header: str | None) -> bool:
@@ -114,7 +126,7 @@ def is_secure(request: "Request", proto_header: str | None) -> bool:
         value = request.headers.get(proto_header)
         if value is not None:
             return value.partition(",")[0].strip().lower() == "https"
-    return request.url.scheme == "https"
+    return request._record.origin.startswith("https:")
 
 
 #: `token` of RFC 9110 section 5.6.2: names of fields, methods and cookies.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from covet.datastructures import Headers
 from covet.responses import PlainTextResponse, Response
 
-from ._shared import TOKEN, add_vary, texts, whole_number
+from ._shared import TOKEN, add_vary, put, texts, whole_number
 from .base import BaseMiddleware
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class CORSMiddleware(BaseMiddleware):
             if origin not in ("*", "null") and _ORIGIN.fullmatch(origin) is None:
                 raise ValueError(
                     f"allow_origins: {origin!r} is no origin as browsers send it, such as 'https://example.org': "
-                    "scheme, host and port in lower case, without a path or a '/' at the end"
+                    "scheme, host and port in lower case, without a path or a '/' at the end; for patterns there is "
+                    "allow_origin_regex"
                 )
         try:
             self._regex = None if allow_origin_regex is None else re.compile(allow_origin_regex)
@@ -68,7 +69,7 @@ class CORSMiddleware(BaseMiddleware):
         self._names_origin = not self._all_origins or allow_credentials
 
         self._simple: list[tuple[str, str]] = []
-        if self._all_origins:
+        if not self._names_origin:
             self._simple.append(("access-control-allow-origin", "*"))
         if allow_credentials:
             self._simple.append(("access-control-allow-credentials", "true"))
@@ -98,10 +99,10 @@ class CORSMiddleware(BaseMiddleware):
         headers = response.headers
         origin = request.headers.get("origin")
         if origin is not None:
-            for name, value in self._simple:
-                headers[name] = value
+            fields = self._simple
             if self._names_origin and self._is_allowed(origin):
-                headers["access-control-allow-origin"] = origin
+                fields = [*fields, ("access-control-allow-origin", origin)]
+            put(headers, fields)
         # Also without an origin: a cache may have this response for a page of another one later.
         add_vary(headers, "Origin")
 
@@ -152,4 +153,4 @@ ALL_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUER
 SAFELISTED_HEADERS = {"Accept", "Accept-Language", "Content-Language", "Content-Type"}
 #: What the answer to a preflight request depends on.
 PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/?#@A-Z\[\]]+|\[[0-9a-f:.]+\](?::[0-9]+)?)")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")

@@ -61,6 +61,9 @@ class GZipMiddleware(BaseMiddleware):
         self._excluded = frozenset(types)
 
     def process_response(self, request: "Request", response: Response) -> Response | None:
+        if response._prepare is None and len(response.body) * 4 < self.minimum_size and not hasattr(response, "body_iterator"):
+            # Most responses are short, and need no look at their headers. A character has at most four bytes.
+            return None
         if not self._may_be_compressed(response):
             return None
         if response._prepare is not None:
@@ -81,18 +84,17 @@ class GZipMiddleware(BaseMiddleware):
         return response
 
     def _may_be_compressed(self, response: Response) -> bool:
-        headers = response.headers
         if response.status_code in _WITHOUT_ENCODING or response.status_code < 200:
             return False
-        if "content-encoding" in headers or "content-range" in headers or self._is_excluded(headers.get("content-type")):
+        fields = dict(response.headers._items)
+        if "content-encoding" in fields or "content-range" in fields or self._is_excluded(fields.get("content-type")):
             return False
-        return "no-transform" not in ", ".join(headers.getlist("cache-control")).lower()
+        return "cache-control" not in fields or not _forbids_transformation(response)
 
     def _compress_whole(self, request: "Request", response: Response) -> None:
         body: str | bytes = response.body
         if len(body) < self.minimum_size:
-            # Text has at least as many bytes as characters.
-            if isinstance(body, bytes) or len(body) * 4 < self.minimum_size:
+            if isinstance(body, bytes):
                 return
             body = body.encode(errors="replace")
             if len(body) < self.minimum_size:
@@ -238,6 +240,10 @@ class _AsyncPieces(_Compressor):
             await close()
         elif (close := getattr(self._source, "close", None)) is not None:
             close()
+
+
+def _forbids_transformation(response: Response) -> bool:
+    return "no-transform" in ", ".join(response.headers.getlist("cache-control")).lower()
 
 
 def _describe(response: Response) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from covet.responses import JSONResponse, Response
 
-from ._shared import TOKEN, Paths, whole_number
+from ._shared import TOKEN, Paths, put, whole_number
 from .base import BaseMiddleware, CallNext
 
 if TYPE_CHECKING:
@@ -108,9 +108,10 @@ class RateLimitMiddleware(BaseMiddleware):
     def _describe(self, response: Response, allowance: Allowance) -> None:
         remaining, reset = str(allowance.remaining), str(ceil(allowance.reset_after))
         headers = response.headers
-        headers["x-ratelimit-limit"] = str(self.limit)
-        headers["x-ratelimit-remaining"] = remaining
-        headers["x-ratelimit-reset"] = reset
+        put(
+            headers,
+            [("x-ratelimit-limit", str(self.limit)), ("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", reset)],
+        )
         # Lists: another limit, of a route for example, may have put its own there.
         headers.append("ratelimit-policy", self._policy)
         headers.append("ratelimit", f'"{self._name}";r={remaining};t={reset}')

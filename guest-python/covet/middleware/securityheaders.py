@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from covet.responses import Response
 
-from ._shared import header_name, header_value, is_secure, whole_number
+from ._shared import header_name, header_value, is_secure, put_missing, whole_number
 from .base import BaseMiddleware
 
 if TYPE_CHECKING:
@@ -84,12 +84,10 @@ class SecurityHeadersMiddleware(BaseMiddleware):
                 self._choose(option.replace("_", "-"), option, value, choices)
 
     def process_response(self, request: "Request", response: Response) -> None:
-        headers = response.headers
-        for name, value in self._fields:
-            headers.setdefault(name, value)
+        put_missing(response.headers, self._fields)
         # Over HTTP the field must not be sent (RFC 6797 section 7.2).
         if self._hsts is not None and is_secure(request, self._proto_header):
-            headers.setdefault("strict-transport-security", self._hsts)
+            response.headers.setdefault("strict-transport-security", self._hsts)
 
     def _choose(self, name: str, option: str, value: str, choices: Sequence[str]) -> None:
         if value not in choices:

@@ -41,7 +41,7 @@ class SessionMiddleware(BaseMiddleware):
 
     def __init__(
         self,
-        secret_key: Keys | Callable[[], Keys],
+        secret_key: Keys | Callable[[], Keys | None],
         *,
         session_cookie: str = "session",
         max_age: int | None = 14 * 24 * 60 * 60,
@@ -68,7 +68,7 @@ class SessionMiddleware(BaseMiddleware):
             raise ValueError(f"session_cookie: browsers accept the name {session_cookie} only with path='/' and no domain")
         self._cookie = session_cookie
         self._max_age = max_age
-        self._find_keys: Callable[[], Keys] | None = None
+        self._find_keys: Callable[[], Keys | None] | None = None
         self._keys: list[bytes] | None = None
         if callable(secret_key):
             self._find_keys = secret_key
@@ -145,6 +145,8 @@ class SessionMiddleware(BaseMiddleware):
         """The keys for this cookie, so that no other use of a secret can be mistaken for it, nor another cookie."""
         if isinstance(keys, (str, bytes)):
             keys = [keys]
+        if keys is None and self._find_keys is not None:
+            raise ValueError("secret_key: the function returned None; is the key configured?")
         if not isinstance(keys, Iterable):
             raise ValueError(f"secret_key is a str, a list of them or a function that returns one, not {type(keys).__name__}")
         secrets = []

@@ -42,9 +42,11 @@ class TrustedHostMiddleware(BaseMiddleware):
         host = None if authority is None else host_name(authority)
         if host is None:
             return PlainTextResponse("Invalid host header", 400)
-        # With an absolute target the two may differ, and links are made from the second.
-        if self._is_allowed(host) and self._is_allowed(host_name(authority_of(request))):
-            return None
+        if self._is_allowed(host):
+            # With an absolute target the two may differ, and links are made from the second.
+            other = authority_of(request)
+            if other == authority or self._is_allowed(host_name(other)):
+                return None
         if self._www_redirect and f"www.{host}" in self._hosts:
             target = request.target if request.target.startswith("/") else "/"
             return RedirectResponse(f"{request.url.scheme}://www.{authority}{target}")
