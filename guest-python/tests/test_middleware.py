@@ -632,16 +632,8 @@ def test_gzip_leaves_what_would_become_longer() -> None:
 
 
 @given(st.binary(max_size=70_000), st.integers(1, 9))
-def test_gzip_with_any_window_is_read_back(body: bytes, level: int) -> None:
+def test_gzip_of_any_body_is_read_back(body: bytes, level: int) -> None:
     assert gzip.decompress(gzip_compress(body, level)) == body
-
-
-@pytest.mark.parametrize("size", [1, 2, 511, 512, 513, 32_767, 32_768, 32_769, 1_000_000])
-def test_gzip_takes_bodies_around_the_sizes_of_windows(size: int) -> None:
-    body = bytes(i % 253 for i in range(size))
-    compressed = gzip_compress(body, 6)
-    assert gzip.decompress(compressed) == body
-    assert size < 600 or len(compressed) < len(body)
 
 
 class Source:

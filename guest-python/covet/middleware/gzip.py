@@ -137,10 +137,8 @@ class GZipMiddleware(BaseMiddleware):
 
 
 def compress(body: bytes, level: int) -> bytes:
-    """A whole body as gzip. A body that is small gets a small window, because a component pays for memory it touches."""
-    bits = max(9, min(zlib.MAX_WBITS, (len(body) - 1).bit_length()))
-    memory = max(1, min(zlib.DEF_MEM_LEVEL, bits - 6))
-    compressor = zlib.compressobj(level, zlib.DEFLATED, 16 + bits, memory)
+    """A whole body as gzip."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     return compressor.compress(body) + compressor.flush()
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from covet.responses import Response
 
 from ._shared import header_name as _header_name
-from ._shared import put
 from .base import BaseMiddleware
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class RequestIDMiddleware(BaseMiddleware):
         request_id.set(value)
 
     def process_response(self, request: "Request", response: Response) -> None:
-        put(response.headers, [(self._header, request.state.request_id)])
+        response.headers[self._header] = request.state.request_id
 
 
 class RequestIDFilter(logging.Filter):
