@@ -414,7 +414,10 @@ async def _finish(function: Callable[[], Any]) -> None:
 
 
 def _octets(chunk: Chunk) -> bytes:
-    return chunk.encode(errors="replace") if isinstance(chunk, str) else bytes(chunk)
+    if isinstance(chunk, str):
+        return chunk.encode(errors="replace")
+    # Not `bytes(chunk)`, which makes that many zeros of a number.
+    return chunk if type(chunk) is bytes else bytes(memoryview(chunk))
 
 
 def _body(content: str | bytes) -> Body:

@@ -359,7 +359,7 @@ class _Writer:
             yield f"{indent}members = body_members(record)"
         for field in call.fields:
             number = self._numbers[id(field)]
-            self.names[f"parse{number}"], self.names[f"name{number}"] = field.parse, field.alias
+            self.names[f"parse{number}"], self.names[f"name{number}"] = field.parse, field.key
             yield from self._read_field(indent, number, field)
 
     def _read_field(self, indent: str, number: int, field: Field) -> Iterator[str]:
@@ -374,10 +374,10 @@ class _Writer:
             self.names[f"field{number}"] = field
             source = {"query": "query", "header": "headers", "form": "form_lists(form)"}.get(field.where)
             source = source or "{name: [value] for name, value in cookies.items()}"
-            yield f"{indent}{value} = parse{number}(members_of(field{number}, {source}))"
-            return
-        yield f"{indent}{value} = {self._get(number, field)}"
-        if field.where == "body":
+            yield f"{indent}{value} = members_of(field{number}, {source})"
+        else:
+            yield f"{indent}{value} = {self._get(number, field)}"
+        if field.where == "body" or field.members:
             yield f"{indent}if {value} is MISSING:"
         elif field.where == "form":
             yield f"{indent}if not {value} and ({value} is None or {value}.__class__ in (str, list)):"
@@ -392,7 +392,7 @@ class _Writer:
             self.names[f"default{number}"] = field.default
             yield f"{indent} {value} = default{number}"
         yield f"{indent}else:"
-        last = "[-1]" if field.where == "query" and self._has_lists and not field.many else ""
+        last = "[-1]" if field.where == "query" and self._has_lists and not (field.many or field.members) else ""
         yield f"{indent} {value} = parse{number}({value}{last})"
 
     def _get(self, number: int, field: Field) -> str:

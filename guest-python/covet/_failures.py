@@ -11,7 +11,7 @@ from . import _bridge
 from ._models import dump_errors
 from .exceptions import HTTPException, RequestValidationError
 from .requests import Request
-from .responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, as_response
+from .responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, allows_body, as_response
 from .types import ExceptionHandler
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _handler_of(levels: Sequence[Handlers], error: BaseException) -> ExceptionHa
 
 
 def _of_http_exception(error: HTTPException) -> Response:
-    if error.status_code in (204, 304) or error.status_code < 200:
+    if not allows_body(error.status_code):
         return Response(None, error.status_code, error.headers)
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 

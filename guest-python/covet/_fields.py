@@ -6,15 +6,18 @@ function has.
 
 import dataclasses
 import inspect
+import json
 import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from . import _models
 from ._constraints import COLLECTIONS, InvalidItems, bounds_of_items, is_known_scalar, list_reader, scalar
+from ._json import encode_json
 from ._models import InvalidModel, Model
 from ._scalars import Invalid, Parse
 from .dependencies import Dependency
@@ -38,7 +41,7 @@ class Field:
 
     #: The name of the function's parameter.
     name: str
-    #: The name in the request.
+    #: The name in the request, as it was written.
     alias: str
     #: `path`, `query`, `header`, `cookie`, `form` or `body`.
     where: str
@@ -57,6 +60,11 @@ class Field:
     model: Model | None = None
     #: The names in the request, and whether each is a list, of a model whose members are parameters.
     members: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """The name by which it is found in a request: those of headers have arrived in lower case."""
+        return self.alias.lower() if self.where == "header" else self.alias
 
     @property
     def location(self) -> tuple[str | int, ...]:
@@ -79,8 +87,15 @@ class Field:
         except Invalid as error:
             errors.append(detail_of(error, location, value))
         except InvalidModel as error:
-            errors += [{**detail, "loc": (*location, *detail["loc"])} for detail in error.errors]
+            errors += [{**detail, "loc": (*location, *self._names(detail["loc"]))} for detail in error.errors]
         return None
+
+    def _names(self, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """The place in a model of headers, with the name that the header has."""
+        if self.where == "header" and self.members and location:
+            name = next((name for name, member, _ in self.members if member == location[0]), location[0])
+            return name, *location[1:]
+        return location
 
     def make_default(self) -> Any:
         """The value where the request has none."""
@@ -91,9 +106,13 @@ class Field:
         schema, definitions = self.describe()
         extra: dict[str, Any] = {}
         if not self.required and self.default is not None and self.default is not REQUIRED:
-            extra["default"] = self.default
-        if "$ref" not in schema:
-            extra["title"] = self.info.title or self.alias.replace("_", " ").replace("-", " ").title()
+            # A default that no request could send is nothing to tell.
+            with suppress(TypeError, ValueError):
+                extra["default"] = json.loads(encode_json(self.default))
+        if "$ref" not in schema or self.info.title is not None:
+            extra["title"] = self.info.title or self.alias.replace("_", " ").title()
+        if self.info.deprecated:
+            extra["deprecated"] = True
         if self.info.description is not None:
             extra["description"] = self.info.description
         if self.info.examples is not None:
@@ -120,8 +139,6 @@ def field_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence
     alias = info.alias or parameter.name
     if isinstance(info, HeaderParam) and info.alias is None and info.convert_underscores:
         alias = alias.replace("_", "-")
-    if info.where == "header":
-        alias = alias.lower()
     required = info.where == "path" or (default is REQUIRED and info.default_factory is None)
     factory = info.default_factory
     if factory is None and isinstance(default, (list, dict, set)):
@@ -205,7 +222,6 @@ def _is_complex(annotation: Any, has_body: bool) -> bool:
                 return True
         elif isinstance(origin, type) and (
             dataclasses.is_dataclass(origin)
-            or typing.is_typeddict(origin)
             or issubclass(origin, Mapping)
             or (issubclass(origin, tuple) and hasattr(origin, "_fields"))
             or hasattr(origin, "__pydantic_validator__")
@@ -284,7 +300,7 @@ def _members_reader(annotation: Any, info: Param, name: str) -> _Reader:
         )
     members = []
     for member, many, _ in found:
-        named = member.replace("_", "-").lower() if isinstance(info, HeaderParam) and info.convert_underscores else member
+        named = member.replace("_", "-") if isinstance(info, HeaderParam) and info.convert_underscores else member
         members.append((named, member, many))
     return _Reader(model.validate_strings, lambda: model.json_schema("validation"), model=model, members=members)
 
@@ -328,6 +344,9 @@ def _scalar_reader(annotation: Any, info: Param, name: str) -> _Reader:
             ) from None
         return _Reader(model.validate_strings, lambda: model.json_schema("validation"), model=model)
     parse, schema = scalar(annotation, info)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        # By its name, as in models.
+        return _Reader(parse, lambda: _models.model_of(annotation).json_schema("validation"))
     return _Reader(parse, lambda: (schema, {}))
 
 

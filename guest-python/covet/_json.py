@@ -37,7 +37,7 @@ def _default(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     dump = getattr(value, "model_dump", None)
     if dump is not None:
-        return dump(mode="json")
+        return dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Iterable):

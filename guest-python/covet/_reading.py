@@ -49,8 +49,9 @@ class Parts:
             return self._record.params[self._path_names.index(field.alias)]
         lists = self._of(field.where)
         if field.members:
-            return members_of(field, lists)
-        values = lists.get(field.alias)
+            # All of them are told as what the model was given, but not headers and cookies, which may be secrets.
+            return members_of(field, lists, everything=field.where in ("query", "form"))
+        values = lists.get(field.key)
         if field.where == "form" and values is not None:
             values = [value for value in values if value != ""]
         if not values:
@@ -75,19 +76,25 @@ class Parts:
         return self._form.multi_items() if self._form is not None else ()
 
 
-def members_of(field: Field, lists: Mapping[str, list[Any]]) -> Any:
-    """The members of a model, from all the values of each name."""
+def members_of(field: Field, lists: Mapping[str, list[Any]], everything: bool = False) -> Any:
+    """The members of a model, from all the values of each name; MISSING if there are none and the model is optional.
+
+    Names that are not in the model are among them if it wants them, or with `everything`.
+    """
     found: dict[str, Any] = {}
-    if field.model is not None and field.model.takes_other_fields:
-        found = {name: values[-1] for name, values in lists.items()}
-        for name, _, _ in field.members:
-            found.pop(name, None)
-    for name, member, many in field.members:
-        values = lists.get(name)
+    is_header = field.where == "header"
+    keys = [name.lower() if is_header else name for name, _, _ in field.members]
+    takes_others = field.model is not None and field.model.takes_other_fields
+    if not field.required and not (takes_others and lists) and not any(key in lists for key in keys):
+        return MISSING
+    if takes_others or everything:
+        found = {name: values if len(values) > 1 else values[0] for name, values in lists.items() if name not in keys}
+    for key, (_, member, many) in zip(keys, field.members, strict=True):
+        values = lists.get(key)
         if values and field.where == "form":
             values = [value for value in values if value != ""]
         if values:
-            found[member] = values if many else values[-1]
+            found[member] = values if many else values[0 if is_header else -1]
     return found
 
 
@@ -98,10 +105,10 @@ def all_errors(
     form: FormData | None,
     body: "BodyReader | None",
 ) -> list[ErrorDetail]:
-    """Everything in a request that does not fit some parameters."""
+    """Everything in a request that does not fit some parameters, in the order of `_PLACES`."""
     errors: list[ErrorDetail] = []
     parts = Parts(record, path_names, form)
-    for field in fields:
+    for field in sorted(fields, key=lambda field: _PLACES.index(field.where)):
         if field.where != "body":
             field.read(parts.value(field), errors)
         elif body is not None:
@@ -132,16 +139,18 @@ class BodyReader:
             if field.required:
                 raise InvalidModel([_missing()])
             return field.make_default()
-        if not self.is_json:
-            return model.validate(data)
-        if _bridge.is_json(record.headers):
+        if self.is_json and _bridge.is_json(record.headers):
             return model.validate_json(data)
-        return model.validate(data if isinstance(data, str) else data.decode(errors="replace"))
+        # As octets, however they have arrived; a parameter that is a `str` takes those that are UTF-8.
+        return model.validate(data.encode() if isinstance(data, str) else data)
 
     def check(self, field: Field, record: "_bridge.RequestRecord", errors: list[ErrorDetail]) -> None:
         """Adds what is wrong with a parameter. Raises InvalidJSON."""
         if self.is_embedded:
-            field.read(body_members(record).get(field.alias, MISSING), errors)
+            try:
+                field.read(body_members(record).get(field.alias, MISSING), errors)
+            except InvalidModel:
+                errors.append({**_missing(), "loc": field.location})
             return
         try:
             self.read(record)
@@ -150,12 +159,17 @@ class BodyReader:
 
 
 def body_members(record: "_bridge.RequestRecord") -> dict[str, Any]:
-    """The members of a body that is an object; none where it is something else. Raises InvalidJSON."""
+    """The members of a body that is an object; none where there is no JSON.
+
+    Raises InvalidModel for JSON that is no object, and InvalidJSON.
+    """
     data = _bridge.body_data(record)
     if not data or not _bridge.is_json(record.headers):
         return {}
     members = read_json(data)
-    return members if isinstance(members, dict) else {}
+    if not isinstance(members, dict):
+        raise InvalidModel([_missing()])
+    return members
 
 
 def _missing() -> ErrorDetail:
@@ -181,3 +195,7 @@ def _lists(items: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     for name, value in items:
         lists.setdefault(name, []).append(value)
     return lists
+
+
+#: The order in which errors are told.
+_PLACES = ("path", "query", "header", "cookie", "form", "body")

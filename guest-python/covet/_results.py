@@ -1,7 +1,6 @@
 """What becomes of a handler's result: of which class its response is, and which model it has."""
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from . import _bridge
 from ._models import InvalidModel, Model, model_of
 from .exceptions import ResponseValidationError
-from .responses import JSON_HEADERS, Response, _of_tuple, as_record, as_response
+from .responses import JSON_HEADERS, Response, _of_tuple, allows_body, as_record, as_response
 
 if TYPE_CHECKING:
     from .requests import Request
@@ -32,11 +31,12 @@ class Result:
         self.status_code = _bridge.checked_status(status_code)
         self.response_class = response_class
         self.model = model
+        self._allows_body = allows_body(status_code)
         self._model_options = dict(model_options)
         self._app = app
         self._path_names = path_names
         #: Whether a dict is written as it is.
-        self.is_plain = response_class is None and model is None
+        self.is_plain = response_class is None and model is None and allows_body(status_code)
 
     def as_record(self, result: Any, request: "Request | None", record: "_bridge.RequestRecord") -> "_bridge.ResponseRecord":
         """The response as the record that the host gets."""
@@ -49,7 +49,7 @@ class Result:
             return response._lower()
         if self.is_plain:
             return as_record(result, self.status_code)
-        if self.model is not None and self.response_class is None and type(result) is not tuple:
+        if self.model is not None and self.response_class is None and type(result) is not tuple and self._allows_body:
             return _bridge.response(self.status_code, JSON_HEADERS, self._dump(result))
         return self.as_response(result)._lower()
 
@@ -66,11 +66,10 @@ class Result:
             return result
         if type(result) is tuple:
             return _of_tuple(result, self._convert)
-        if result is None and (status in (204, 304) or status < 200):
+        if not allows_body(status):
             return Response(None, status)
         if self.model is None:
-            assert self.response_class is not None
-            return self.response_class(result, status)
+            return as_response(result, status) if self.response_class is None else self.response_class(result, status)
         if self.response_class is None:
             return Response(self._dump(result), status, media_type="application/json")
         return self.response_class(self.model.serialize(self._validated(result), **self._model_options), status)
@@ -97,6 +96,11 @@ def response_model_of(annotation: Any, said: Any) -> Model | None:
     return model_of(annotation) if _has_model(annotation) else None
 
 
+def is_typed_dict(type_: Any) -> bool:
+    """Also that of `typing_extensions`, which `typing.is_typeddict` does not know."""
+    return isinstance(type_, type) and issubclass(type_, dict) and hasattr(type_, "__total__")
+
+
 def _has_model(annotation: Any) -> bool:
     if get_origin(annotation) is Annotated:
         return _has_model(get_args(annotation)[0])
@@ -106,6 +110,6 @@ def _has_model(annotation: Any) -> bool:
         return any(map(_has_model, members)) and not any(isinstance(one, type) and issubclass(one, Response) for one in members)
     if not isinstance(origin, type):
         return False
-    if dataclasses.is_dataclass(origin) or typing.is_typeddict(origin) or hasattr(origin, "__pydantic_validator__"):
+    if dataclasses.is_dataclass(origin) or is_typed_dict(origin) or hasattr(origin, "__pydantic_validator__"):
         return True
     return any(_has_model(item) for item in get_args(annotation) if item is not ...)

@@ -1,7 +1,7 @@
 """What a handler needs: the parameters of its function and of everything that it depends on, as a plan of calls."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -127,7 +127,9 @@ class _PlanReader:
         self._converters = converters
         self._has_body = has_body
         self._overrides = overrides
-        self._made: dict[tuple[int, tuple[str, ...]], Call] = {}
+        self._made: dict[tuple[Any, tuple[str, ...]], Call] = {}
+        #: The security schemes below a call, by its id.
+        self._schemes: dict[int, list[tuple[Any, tuple[str, ...]]]] = {}
         #: The functions that are being read, to find circles.
         self._reading: list[Any] = []
         self._uses_scopes = False
@@ -139,16 +141,25 @@ class _PlanReader:
             function = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
             if not callable(function) or function is inspect.Parameter.empty:
                 raise TypeError(f"the parameter {name!r} has Depends() without a function, and no type that could be called")
-        scopes = (*scopes, *(scope for scope in dependency.scopes if scope not in scopes))
+        scopes = tuple(dict.fromkeys((*scopes, *dependency.scopes)))
         if hasattr(function, "model") and hasattr(function, "scheme_name"):
             self.plan.security.append((function, scopes))
-        function = self._overrides.get(function, function)
-        for key in ((id(function), ()), (id(function), scopes)):
+        if self._overrides and isinstance(function, Hashable):
+            function = self._overrides.get(function, function)
+        # A method is another object wherever it is named, and the same function all the same.
+        known_as = function if isinstance(function, Hashable) else id(function)
+        for key in ((known_as, ()), (known_as, scopes)):
             if dependency.use_cache and key in self._made:
-                return self._made[key]
+                made = self._made[key]
+                for scheme, own in self._schemes[id(made)]:
+                    self.plan.security.append((scheme, tuple(dict.fromkeys((*scopes, *own)))))
+                return made
         outer, self._uses_scopes = self._uses_scopes, False
+        known = len(self.plan.security)
         call = self.call(function, scopes)
-        self._made[id(function), scopes if self._uses_scopes else ()] = call
+        self._schemes[id(call)] = self.plan.security[known:]
+        # One that is not shared is there for those that share, if it is the first.
+        self._made.setdefault((known_as, scopes if self._uses_scopes else ()), call)
         self._uses_scopes = self._uses_scopes or outer
         self.plan.calls.append(call)
         return call

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from . import _middleware
 from ._failures import Handlers
@@ -78,8 +78,7 @@ class CovetPy(Router):
         self.state = State()
         #: What the host counts of this application, over all its instances.
         self.metrics = Metrics()
-        #: Other functions in the place of dependencies, for tests.
-        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = _Overrides(self._recompile)
+        self._overrides = _Overrides(self._recompile)
         self._lifespan = lifespan
         self._lifespan_entered: AbstractAsyncContextManager[Any] | None = None
         self._hooks: dict[str, list[Hook]] = {"startup": [], "shutdown": []}
@@ -88,6 +87,16 @@ class CovetPy(Router):
         self._stack: list[_middleware.Around] | None = None
         self._openapi_json: str | None = None
         self._is_finished = False
+
+    @property
+    def dependency_overrides(self) -> dict[Callable[..., Any], Callable[..., Any]]:
+        """Other functions in the place of dependencies, for tests."""
+        return self._overrides
+
+    @dependency_overrides.setter
+    def dependency_overrides(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+        self._overrides = _Overrides(self._recompile, overrides)
+        self._recompile()
 
     def add_middleware(self, middleware: Middleware, **options: Any) -> None:
         """Adds a middleware, which is around every handler: a class, of which one object is made with the options, or an
@@ -214,6 +223,8 @@ class CovetPy(Router):
                 await result
 
     def _adopt(self, route: Route) -> None:
+        if not route.path:
+            raise ValueError("the path '' must begin with '/', or its router have a prefix")
         # What belongs to the application itself is put around its routes when they are compiled.
         self.routes.append(route)
         self._openapi_json = None
@@ -246,8 +257,10 @@ class CovetPy(Router):
 class _Overrides(dict[Callable[..., Any], Callable[..., Any]]):
     """The overrides of dependencies; each change is told."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__()
+    def __init__(
+        self, changed: Callable[[], None], overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None
+    ) -> None:
+        super().__init__(overrides or {})
         self._changed = changed
 
     def __setitem__(self, key: Callable[..., Any], value: Callable[..., Any]) -> None:
@@ -267,9 +280,23 @@ class _Overrides(dict[Callable[..., Any], Callable[..., Any]]):
         self._changed()
         return value
 
+    def popitem(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        item = super().popitem()
+        self._changed()
+        return item
+
+    def setdefault(self, *arguments: Any) -> Any:
+        value = super().setdefault(*arguments)
+        self._changed()
+        return value
+
     def update(self, *arguments: Any, **named: Any) -> None:
         super().update(*arguments, **named)
         self._changed()
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]
+        self.update(other)
+        return self
 
 
 _logger = logging.getLogger("covet")

@@ -1,5 +1,6 @@
 """Headers, query parameters, URLs and other small containers, with the names that Starlette gave them."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -221,7 +222,14 @@ def parse_cookies(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    """The value without its quotes and what is escaped in them, as `Response.set_cookie` and `http.cookies` write it."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    value = value[1:-1]
+    return value if "\\" not in value else _ESCAPED.sub(lambda match: chr(int(match[1], 8)) if match[1] else match[2], value)
+
+
+_ESCAPED = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
 def _text(value: str) -> str:

@@ -41,7 +41,7 @@ class RequestValidationError(Exception):
         self._errors = list(errors)
 
     def errors(self) -> list[ErrorDetail]:
-        """Every error, in the order of the handler's parameters."""
+        """Every error: those of dependencies first, then of the path, the query, headers, cookies and the body."""
         return self._errors
 
     def __str__(self) -> str:

@@ -2,13 +2,13 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from ._models import Mode, Model, model_of
 from .params import BodyParam, FileParam
-from .responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from .responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse, allows_body
 from .sse import EventSourceResponse
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def openapi_document(app: "CovetPy") -> dict[str, Any]:
 class _Document:
     def __init__(self, app: "CovetPy") -> None:
         self._app = app
+        self._names = _Names()
         self._schemas: dict[str, Any] = {}
         self._security: dict[str, Any] = {}
         self._validates = False
@@ -46,6 +47,10 @@ class _Document:
         document: dict[str, Any] = {"openapi": "3.1.0", "info": info}
         if app.servers:
             document["servers"] = app.servers
+        # Twice, because only then it is known which names stand for several things.
+        self._paths()
+        self._names.settle()
+        self._schemas.clear()
         document["paths"] = self._paths()
         if self._validates:
             self._schemas.update(_ERROR_SCHEMAS)
@@ -84,13 +89,13 @@ class _Document:
             description = _first_part(route.endpoint)
         if description:
             operation["description"] = description
-        operation["operationId"] = options.get("operation_id") or re.sub(r"\W", "_", f"{route.name}{route.path}_{method}")
+        operation["operationId"] = _operation_id(route, method)
         if options.get("deprecated"):
             operation["deprecated"] = True
         parameters = self._parameters(route)
         if parameters:
             operation["parameters"] = parameters
-        body = self._request_body(route)
+        body = self._request_body(route, method)
         if body is not None:
             operation["requestBody"] = body
         security = self._security_of(route)
@@ -132,23 +137,25 @@ class _Document:
         required = schema.get("required", ())
         for name, member, _ in field.members:
             own = schema.get("properties", {}).get(member, {})
+            if "$ref" not in own:
+                own = {"title": member.replace("_", " ").title(), **own}
             parameter = {"name": name, "in": field.where, "required": member in required}
             parameter["schema"] = self._registered(own, definitions)
             if "description" in own:
                 parameter["description"] = own["description"]
             yield parameter
 
-    def _request_body(self, route: "Route") -> dict[str, Any] | None:
+    def _request_body(self, route: "Route", method: str) -> dict[str, Any] | None:
         plan = route.plan
         if plan.form_fields:
-            return self._form_body(route, plan.form_fields)
+            return self._form_body(route, method, plan.form_fields)
         fields = plan.body_fields
         if not fields:
             return None
         info = fields[0].info
         media_type = info.media_type if isinstance(info, BodyParam) else "application/json"
         if plan.is_embedded:
-            schema = self._object(route, fields)
+            schema = self._object(route, method, fields)
             required = any(field.required for field in fields)
         else:
             schema = self._registered(*fields[0].schema())
@@ -161,19 +168,19 @@ class _Document:
             body["required"] = True
         return body
 
-    def _form_body(self, route: "Route", fields: list["Field"]) -> dict[str, Any]:
+    def _form_body(self, route: "Route", method: str, fields: list["Field"]) -> dict[str, Any]:
         is_multipart = any(isinstance(field.info, FileParam) for field in fields)
         media_type = "multipart/form-data" if is_multipart else "application/x-www-form-urlencoded"
         if len(fields) == 1 and fields[0].members:
             schema = self._registered(*fields[0].schema())
         else:
-            schema = self._object(route, fields)
+            schema = self._object(route, method, fields)
         body: dict[str, Any] = {"content": {media_type: {"schema": schema}}}
         if any(field.required for field in fields):
             body["required"] = True
         return body
 
-    def _object(self, route: "Route", fields: list["Field"]) -> dict[str, Any]:
+    def _object(self, route: "Route", method: str, fields: list["Field"]) -> dict[str, Any]:
         """The schema of an object whose members are parameters."""
         properties: dict[str, Any] = {}
         required: list[str] = []
@@ -189,7 +196,7 @@ class _Document:
             properties[field.alias] = self._registered(*field.schema())
             if field.required:
                 required.append(field.alias)
-        name = "Body_" + re.sub(r"\W", "_", route.name + route.path).rstrip("_")
+        name = "Body_" + re.sub(r"[^\w.-]", "_", _operation_id(route, method), flags=re.ASCII)
         schema = {"properties": properties, "type": "object", "title": name}
         if required:
             schema["required"] = list(dict.fromkeys(required))
@@ -209,7 +216,7 @@ class _Document:
                 response["content"] = content
             key = str(status).upper() if str(status).lower() != "default" else "default"
             responses[key] = _merged(responses.get(key, {}), response)
-        if route.fields and "422" not in responses:
+        if route.fields and not {"422", "4XX", "default"} & responses.keys():
             self._validates = True
             responses["422"] = {
                 "description": "Validation Error",
@@ -219,7 +226,7 @@ class _Document:
 
     def _success(self, route: "Route") -> dict[str, Any]:
         success: dict[str, Any] = {"description": route.options.get("response_description", "Successful Response")}
-        if route.status_code in (204, 304):
+        if not allows_body(route.status_code):
             return success
         response_class = route.options.get("response_class") or self._app.default_response_class
         media_type: str | None = "application/json"
@@ -229,11 +236,27 @@ class _Document:
             schema = self._schema_of(route.response_model, "serialization")
         elif response_class is not None and issubclass(response_class, (HTMLResponse, PlainTextResponse, EventSourceResponse)):
             schema = {"type": "string"}
+        elif response_class is None:
+            media_type, schema = self._of_annotation(route)
         else:
             schema = {}
         if media_type is not None and not (response_class is not None and response_class is StreamingResponse):
             success["content"] = {media_type: {"schema": schema}}
         return success
+
+    def _of_annotation(self, route: "Route") -> tuple[str, dict[str, Any]]:
+        """The media type and the schema of results that are not validated, by what the handler is said to return."""
+        annotation = route.return_annotation
+        if annotation is str:
+            return "text/plain", {"type": "string"}
+        if annotation is bytes:
+            return "application/octet-stream", {"type": "string", "contentMediaType": "application/octet-stream"}
+        if annotation is None or get_origin(annotation) in (tuple, Generator, Iterator, AsyncGenerator, AsyncIterator):
+            return "application/json", {}
+        try:
+            return "application/json", self._schema_of(model_of(annotation), "serialization")
+        except TypeError:
+            return "application/json", {}
 
     def _security_of(self, route: "Route") -> list[dict[str, list[str]]]:
         found: dict[str, list[str]] = {}
@@ -247,22 +270,59 @@ class _Document:
         return self._registered(*model.json_schema(mode), mode=mode)
 
     def _registered(self, schema: dict[str, Any], definitions: Mapping[str, Any], mode: Mode = "validation") -> dict[str, Any]:
-        """The schema, whose definitions are in the document now; one whose name stands for another gets a new name."""
-        renamed: dict[str, str] = {}
-        for name, definition in definitions.items():
-            known = self._schemas.get(name)
-            if known is None or known == definition:
-                continue
-            suffix = "Output" if mode == "serialization" else "Input"
-            renamed[name] = f"{name}-{suffix}"
-            number = 2
-            while self._schemas.get(renamed[name], definition) != definition:
-                renamed[name] = f"{name}-{suffix}{number}"
-                number += 1
+        """The schema, whose definitions are in the document now."""
+        renamed = self._names.of(definitions, mode)
         for name, definition in definitions.items():
             self._schemas[renamed.get(name, name)] = _with_refs(definition, renamed)
         found: dict[str, Any] = _with_refs(schema, renamed)
         return found
+
+
+class _Names:
+    """The names of definitions: those of what is read and of what is written differ where the definitions do."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[Mode, list[dict[str, Any]]]] = {}
+        self._split: set[str] = set()
+
+    def of(self, definitions: Mapping[str, Any], mode: Mode) -> dict[str, str]:
+        """The names that are not those that the definitions have themselves."""
+        renamed: dict[str, str] = {}
+        for name, definition in definitions.items():
+            alike = self._found.setdefault(name, {}).setdefault(mode, [])
+            if definition not in alike:
+                alike.append(definition)
+            number = alike.index(definition) + 1
+            suffix = ("-Output" if mode == "serialization" else "-Input") if name in self._split else ""
+            if suffix or number > 1:
+                renamed[name] = f"{name}{suffix}{number if number > 1 else ''}"
+        return renamed
+
+    def settle(self) -> None:
+        """Finds the names that stand for several things; what refers to one of these does so too."""
+        both = {name: modes for name, modes in self._found.items() if len(modes) > 1}
+        self._split = {name for name, modes in both.items() if modes["validation"] != modes["serialization"]}
+        found = self._split
+        while found:
+            found = {name for name, modes in both.items() if self._split & set(_references(modes))} - self._split
+            self._split |= found
+
+
+def _operation_id(route: "Route", method: str) -> str:
+    path = _CONVERTER.sub(r"{\1}", route.path)
+    return route.options.get("operation_id") or re.sub(r"\W", "_", f"{route.name}{path}_{method}")
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key == "$ref" and isinstance(value, str):
+                yield value.rpartition("/")[2]
+            else:
+                yield from _references(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
 
 
 def _with_refs(schema: Any, renamed: Mapping[str, str]) -> Any:
@@ -301,9 +361,17 @@ def _phrase(status: int | str) -> str:
     try:
         return HTTPStatus(int(status)).phrase
     except ValueError:
-        return "Default Response" if str(status).lower() == "default" else "Additional Response"
+        return _RANGES.get(str(status).upper(), "Additional Response")
 
 
+_RANGES = {
+    "1XX": "Information",
+    "2XX": "Success",
+    "3XX": "Redirection",
+    "4XX": "Client Error",
+    "5XX": "Server Error",
+    "DEFAULT": "Default Response",
+}
 _CONVERTER = re.compile(r"\{(\w+):\w+\}")
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 _ERROR_SCHEMAS: dict[str, Any] = {

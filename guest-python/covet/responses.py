@@ -1,5 +1,7 @@
 """What a handler may return, and how it becomes a response."""
 
+import re
+import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import AsyncGeneratorType, GeneratorType
@@ -81,15 +83,24 @@ class Response:
         key: str,
         value: str = "",
         max_age: int | None = None,
-        expires: datetime | str | None = None,
+        expires: datetime | str | int | None = None,
         path: str | None = "/",
         domain: str | None = None,
         secure: bool = False,
         httponly: bool = False,
         samesite: Literal["lax", "strict", "none"] | None = "lax",
+        partitioned: bool = False,
     ) -> None:
-        """Adds a `set-cookie` field. `max_age` is in seconds."""
-        parts = [f"{key}={value}"]
+        """Adds a `set-cookie` field. `max_age`, and `expires` where it is a number, are in seconds from now.
+
+        A value that is more than letters, digits and the signs of a token is quoted, as `http.cookies` does it. Raises
+        ValueError for a name that is no token, and for attributes that would be read as several.
+        """
+        if _TOKEN.fullmatch(key) is None:
+            raise ValueError(f"{key!r} is no name of a cookie")
+        if isinstance(expires, int):
+            expires = datetime.fromtimestamp(time.time() + expires, UTC)
+        parts = [f"{key}={quoted_cookie(value)}"]
         if max_age is not None:
             parts.append(f"Max-Age={max_age}")
         if expires is not None:
@@ -98,14 +109,29 @@ class Response:
             parts.append(f"Path={path}")
         if domain is not None:
             parts.append(f"Domain={domain}")
-        parts += [word for word, wanted in (("Secure", secure), ("HttpOnly", httponly)) if wanted]
+        words = (("Secure", secure), ("HttpOnly", httponly), ("Partitioned", partitioned))
+        parts += [word for word, wanted in words if wanted]
         if samesite is not None:
             parts.append(f"SameSite={samesite}")
+        for part in parts[1:]:
+            if ";" in part or not part.isprintable():
+                raise ValueError(f"{part!r} is no attribute of a cookie")
         self.headers.append("set-cookie", "; ".join(parts))
 
-    def delete_cookie(self, key: str, path: str = "/", domain: str | None = None) -> None:
-        """Makes the client forget a cookie."""
-        self.set_cookie(key, max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT", path=path, domain=domain)
+    def delete_cookie(
+        self,
+        key: str,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+    ) -> None:
+        """Makes the client forget a cookie. `path` and `domain` are those with which it was set."""
+        past = "Thu, 01 Jan 1970 00:00:00 GMT"
+        self.set_cookie(
+            key, max_age=0, expires=past, path=path, domain=domain, secure=secure, httponly=httponly, samesite=samesite
+        )
 
     def _lower(self, after: After | None = None) -> "_bridge.ResponseRecord":
         """The record that the host gets; `after` is done when the response has been sent, and after its background."""
@@ -177,7 +203,7 @@ class StreamingResponse(Response):
 
 
 def as_record(result: Any, status: int) -> "_bridge.ResponseRecord":
-    """What a handler returned, as the record that the host gets. `status` is that of the route."""
+    """What a handler returned, as the record that the host gets. `status` is that of the route, one that has a body."""
     if isinstance(result, str):
         return _bridge.response(status, TEXT_HEADERS, str(result))
     if isinstance(result, Response):
@@ -187,8 +213,6 @@ def as_record(result: Any, status: int) -> "_bridge.ResponseRecord":
         return as_response(result, status)._lower()
     if isinstance(result, (bytes, bytearray, memoryview)):
         return _bridge.response(status, BYTES_HEADERS, bytes(result))
-    if result is None and (status in (204, 304) or status < 200):
-        return _bridge.response(status, [], "")
     return _bridge.response(status, JSON_HEADERS, encode_json(result))
 
 
@@ -198,15 +222,20 @@ def as_response(result: Any, status: int) -> Response:
         return result
     if type(result) is tuple:
         return _of_tuple(result, as_response)
+    if not allows_body(status):
+        return Response(None, status)
     if isinstance(result, str):
         return PlainTextResponse(str(result), status)
     if isinstance(result, (bytes, bytearray, memoryview)):
         return Response(result, status, media_type="application/octet-stream")
     if isinstance(result, (GeneratorType, AsyncGeneratorType)):
         return StreamingResponse(result, status)
-    if result is None and (status in (204, 304) or status < 200):
-        return Response(None, status)
     return JSONResponse(result, status)
+
+
+def allows_body(status: int) -> bool:
+    """Whether a response with this status has a body at all (RFC 9110, 6.4.1)."""
+    return status >= 200 and status not in (204, 205, 304)
 
 
 def _of_tuple(result: tuple[Any, ...], convert: Callable[[Any, int], Response]) -> Response:
@@ -236,6 +265,17 @@ def _in_turn(first: After | None, second: After | None) -> After:
     return run
 
 
+def quoted_cookie(value: str) -> str:
+    """The value of a cookie, in quotes where it has to be: what is in it cannot become another attribute."""
+    if not value or _COOKIE_VALUE.fullmatch(value):
+        return value
+    return '"' + _COOKIE_SPECIAL.sub(_escaped, value) + '"'
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "\\" + match[0] if match[0] in '"\\' else f"\\{ord(match[0]):03o}"
+
+
 def _http_date(moment: datetime) -> str:
     """A time as HTTP has it; one without a zone is taken for UTC."""
     if moment.tzinfo is not None:
@@ -246,6 +286,11 @@ def _http_date(moment: datetime) -> str:
 def _with_charset(media_type: str) -> str:
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") and "charset" not in media_type else media_type
 
+
+#: As in RFC 6265, 4.1.1, but for what `http.cookies` quotes beside that.
+_TOKEN = re.compile(r"[\w!#$%&'*+\-.^`|~]+", re.ASCII)
+_COOKIE_VALUE = re.compile(r"[\w!#$%&'*+\-.^`|~:=/@?()<>\[\]{}]*", re.ASCII)
+_COOKIE_SPECIAL = re.compile(r'[\x00-\x1f"\\,;\x7f-\xff]')
 
 JSON_HEADERS = [("content-type", "application/json")]
 TEXT_HEADERS = [("content-type", "text/plain; charset=utf-8")]

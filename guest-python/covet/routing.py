@@ -32,8 +32,8 @@ E_ = TypeVar("E_", bound=Endpoint)
 class RouteOptions(TypedDict, total=False):
     """What can be said about a route beside its path, its methods and its handler."""
 
-    #: Of results that bring none of their own.
-    status_code: int
+    #: Of results that bring none of their own; else that of the response class, or 200.
+    status_code: int | None
     #: What results are wrapped in that are no responses.
     response_class: type[Response] | None
     #: What results are validated against and written as; fields that it does not have are left out. Without it the
@@ -110,7 +110,13 @@ class Route:
     @property
     def status_code(self) -> int:
         """Of results that bring none of their own."""
-        return self.options.get("status_code", 200)
+        status = self.options.get("status_code")
+        if status is None:
+            # That of the class, which has another for redirections.
+            response_class = self.options.get("response_class")
+            parameter = inspect.signature(response_class).parameters.get("status_code") if response_class is not None else None
+            status = parameter.default if parameter is not None else 200
+        return status if isinstance(status, int) else 200
 
     def _take_path(self, path: str) -> None:
         self.path = path
@@ -122,8 +128,8 @@ class Route:
 
     def compile(self, app: "CovetPy") -> None:
         """Makes `run`, for an application and with the application's middleware."""
-        if app.dependency_overrides or app.dependencies:
-            self.plan = self._read_plan(app.dependency_overrides, app.dependencies)
+        # Always, because there may have been other overrides before.
+        self.plan = self._read_plan(app.dependency_overrides, app.dependencies)
         result = Result(
             app,
             self.path_names,
@@ -181,8 +187,8 @@ class Route:
         for dependency in options.get("dependencies") or ():
             if not isinstance(dependency, Dependency):
                 raise TypeError(f"{path}: dependencies is a list of Depends(...), not of {dependency!r}")
-        status = options.get("status_code", 200)
-        if not isinstance(status, int) or not 100 <= status <= 599:
+        status = options.get("status_code")
+        if status is not None and not (isinstance(status, int) and 100 <= status <= 599):
             raise ValueError(f"{path}: status_code={status!r} is no HTTP status")
 
     def _read_plan(self, overrides: Mapping[Any, Any], outer: Sequence[Any] = ()) -> Plan:
@@ -201,6 +207,8 @@ class Route:
             annotation = inspect.signature(self.endpoint, eval_str=True).return_annotation
         except ValueError:
             annotation = None
+        #: What results are said to be; None if nothing is said.
+        self.return_annotation = annotation if said is None and annotation is not inspect.Parameter.empty else None
         try:
             return response_model_of(annotation, said)
         except TypeError as error:
@@ -396,9 +404,10 @@ def parse_path(path: str) -> tuple[str, list[tuple[str, Any]]]:
     """A path as the host reads it, and the name and type of each placeholder.
 
     `{name}` stays, `{name:int}` (also float, str, uuid) becomes `{name}`, and `{name:path}`, which must be at the end,
-    becomes `{*name}`. Raises ValueError for anything else in braces.
+    becomes `{*name}`. Raises ValueError for anything else in braces. An empty path is for routers that have a prefix, or will
+    be included with one.
     """
-    if not path.startswith("/"):
+    if path and not path.startswith("/"):
         raise ValueError(f"the path {path!r} must begin with '/'")
     placeholders: list[tuple[str, Any]] = []
 
