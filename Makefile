@@ -8,6 +8,7 @@
 #   make bench-all    the same beside `wasmtime serve` (builds it, about 10 minutes once)
 #   make bench-net    measure the network layer alone
 #   make bench-start  measure cold starts, and what idle instances and applications cost in memory
+#   make bench-features  measure what each part of the framework costs, beside FastAPI in the guest and natively
 #   make bench-cores  measure whether a request costs more when all cores serve
 #   make bench-neighbours  measure how much busy requests delay another application
 #   make clean        remove what was built here (the caches in ~/.cache/covet* stay)
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net \
-	bench-app bench-start bench-cores bench-neighbours clean
+	bench-app bench-features bench-start bench-cores bench-neighbours clean
 
 VENV := .venv
 LISTEN ?= 127.0.0.1:8000
@@ -133,6 +134,18 @@ bench-start: guests
 
 bench-cores: bench-app
 	$(VENV)/bin/python benches/cores.py --host $(HOST_RELEASE) --component target/bench-app.wasm $(BENCH_FLAGS)
+
+bench-features: $(VENV)/.user
+	@scripts/need.sh cargo cc wrk
+	cargo build --release --package covet-host
+	for app in raw main; do $(COVET_BUILD) $$app:app --no-deps --output target/bench-$$app.wasm; done
+	for app in covet_pydantic fastapi_app; do $(COVET_BUILD) $$app:app --output target/bench-$$app.wasm; done
+	scripts/python-env.sh target/bench-venv bench
+	$(VENV)/bin/python benches/features.py --host $(HOST_RELEASE) --raw target/bench-raw.wasm \
+		--covet target/bench-main.wasm --pydantic target/bench-covet_pydantic.wasm \
+		--fastapi target/bench-fastapi_app.wasm --rival target/bench-venv/bin/python $(BENCH_FLAGS)
+
+bench-features: COVET_BUILD = $(VENV)/bin/covet build --project benches/framework
 
 bench-net:
 	@scripts/need.sh cargo cc wrk

@@ -87,14 +87,19 @@ def started(server: Server) -> Iterator[None]:
             server.process.kill()
 
 
-def load(server: Server, target: str, seconds: int, connections: int, cpus: frozenset[int]) -> Sample:
-    """Sends requests from these processors, with a thread on each. The server is stopped before and after."""
+def load(
+    server: Server, target: str, seconds: int, connections: int, cpus: frozenset[int], script: str | None = None
+) -> Sample:
+    """Sends requests from these processors, with a thread on each. The server is stopped before and after.
+
+    `script` is one of wrk's, for requests that are no plain GET.
+    """
     assert server.process is not None
     # The others are stopped meanwhile: an idle server still has timers, which would interrupt the one that is measured.
     server.process.send_signal(signal.SIGCONT)
     before = cpu_seconds(server.process.pid)
     wrk = ["taskset", "-c", ",".join(map(str, sorted(cpus))), "wrk", f"-t{len(cpus)}"]
-    wrk += [f"-c{connections}", f"-d{seconds}s", server.url(target)]
+    wrk += [f"-c{connections}", f"-d{seconds}s", *(["-s", script] if script else []), server.url(target)]
     output = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
     spent = cpu_seconds(server.process.pid) - before
     server.process.send_signal(signal.SIGSTOP)

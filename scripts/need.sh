@@ -5,15 +5,24 @@ set -euo pipefail
 package_of() {
   case $1 in
     cc) echo build-essential ;;
-    curl | wrk) echo "$1" ;;
+    curl | wrk | clang | wasi-libc) echo "$1" ;;
     python3) echo python3 ;;
     *) return 1 ;;
   esac
 }
 
+# wasi-libc is header files, and no command.
+is_there() {
+  if [ "$1" = wasi-libc ]; then
+    [ -e /usr/include/wasm32-wasi/stdlib.h ] || [ -n "${WASI_SDK_PATH:-}" ]
+  else
+    command -v "$1" >/dev/null
+  fi
+}
+
 missing=()
 for command in "$@"; do
-  command -v "$command" >/dev/null && continue
+  is_there "$command" && continue
   if [ "$command" = cargo ]; then
     echo "need.sh: cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then try again" >&2
     exit 1

@@ -1,16 +1,27 @@
-"""Values as JSON."""
+"""Values as JSON and back.
+
+With orjson, if the application has it among its dependencies: in a component it writes and reads several times as fast as the
+standard library. What it does not do, or does otherwise, goes through the standard library all the same.
+"""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from json import encoder as _encoder
+from json.decoder import JSONDecoder
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
-__all__ = ["encode_json"]
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment, unused-ignore]
+
+__all__ = ["decode_json", "encode_json"]
 
 
 def encode_json(value: Any) -> str:
@@ -18,8 +29,20 @@ def encode_json(value: Any) -> str:
 
     Beside what JSON has: dataclasses, datetimes, dates and times (ISO 8601), timedeltas (seconds), UUIDs, enumerations,
     Decimals, sets, tuples and other iterables, paths, bytes (as UTF-8), and objects with a `model_dump` (pydantic).
-    Raises TypeError for anything else, and ValueError for the numbers that JSON does not have.
+    Raises TypeError for anything else, and ValueError for the numbers that JSON does not have, which become null with orjson.
     """
+    try:
+        return _dumps(value)
+    except TypeError:
+        return _encode_all(value)
+
+
+def decode_json(data: str | bytes) -> Any:
+    """Reads JSON, and raises, as `json.loads` does."""
+    return _loads(data)
+
+
+def _encode_all(value: Any) -> str:
     try:
         return "".join(_encode(value, 0))
     except TypeError:
@@ -82,6 +105,30 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
 }
 
 
+def _read(data: str | bytes) -> Any:
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        # `json.loads` looks for white space around the value before and after, which takes longer than small values do.
+        value, end = _scan_once(text, 0)
+        if end == len(text):
+            return value
+    except (StopIteration, ValueError):
+        pass
+    return json.loads(data)
+
+
+def _read_with_orjson(data: str | bytes) -> Any:
+    octets = data.encode(errors="replace") if isinstance(data, str) else data
+    # It makes floats of integers that need more than 64 bits.
+    if octets.translate(_DIGITS).find(_LONG_NUMBER) < 0:
+        try:
+            return orjson.loads(octets)
+        except ValueError:
+            # The standard library accepts a little more, and says better what is wrong.
+            pass
+    return _read(data)
+
+
 def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
     """The encoder of `json`, made once: `json.dumps` makes one for each call, which costs more than a small object.
 
@@ -99,3 +146,12 @@ def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
 
 
 _encode = _make_encoder()
+_scan_once: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
+_dumps: Callable[[Any], str] = _encode_all
+_loads: Callable[[str | bytes], Any] = _read
+if orjson is not None:
+    _dumps = lambda value: orjson.dumps(value, _default, orjson.OPT_PASSTHROUGH_DATACLASS).decode()  # noqa: E731
+    _loads = _read_with_orjson
+#: Every digit as 0, and everything else as a space.
+_DIGITS = bytes(48 if 48 <= octet <= 57 else 32 for octet in range(256))
+_LONG_NUMBER = b"0" * 19

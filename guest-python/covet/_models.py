@@ -10,11 +10,10 @@ import json
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from json.decoder import JSONDecoder
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from .responses import encode_json
+from ._json import decode_json, encode_json
 from .types import ErrorDetail
 
 __all__ = [
@@ -193,15 +192,7 @@ def json_schemas(
 def read_json(data: str | bytes) -> Any:
     """Reads JSON as `json.loads` does. Raises InvalidJSON, also for what is nested too deeply."""
     try:
-        text = data if isinstance(data, str) else data.decode()
-        try:
-            # `json.loads` looks for white space around the value before and after, which takes longer than small values do.
-            value, end = _scan_once(text, 0)
-            if end == len(text):
-                return value
-        except (StopIteration, ValueError):
-            pass
-        return json.loads(data)
+        return decode_json(data)
     except json.JSONDecodeError as error:
         raise InvalidJSON(error.pos, error.msg) from None
     except UnicodeDecodeError as error:
@@ -253,6 +244,5 @@ def _plain(value: Any, depth: int) -> Any:
         return repr(value)
 
 
-_scan_once: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
 _DEPTH_MAX = 100
 _SIZE_MAX = 1_000_000

@@ -1,7 +1,7 @@
 """The routes that every application has: its OpenAPI document with its pages, and what answers where no route does."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ._matching import MethodNotAllowed, RouteKey
 from ._matching import Router as Matcher
@@ -13,7 +13,7 @@ from .routing import Route
 if TYPE_CHECKING:
     from .applications import CovetPy
 
-__all__ = ["document_routes", "fallback_route"]
+__all__ = ["document_routes", "fallback_route", "preflight_routes"]
 
 
 def document_routes(app: "CovetPy") -> Iterator[Route]:
@@ -32,6 +32,19 @@ def document_routes(app: "CovetPy") -> Iterator[Route]:
             yield Route(path, handler, ["GET"], {"include_in_schema": False})
 
 
+def preflight_routes(app: "CovetPy") -> Iterator[Route]:
+    """The routes of methods that the middleware of a router or a route answers, such as `OPTIONS` for CORS."""
+    taken = {(method, route.pattern) for route in app.routes for method in route.methods}
+    for route in list(app.routes):
+        allowed = ", ".join(sorted(method for method, pattern in taken if pattern == route.pattern))
+        wanted = {method for one in route.middleware for method in getattr(_class_of(one), "answers_methods", ())}
+        for method in sorted(wanted):
+            if {(method, route.pattern), ("", route.pattern)} & taken:
+                continue
+            taken.add((method, route.pattern))
+            yield route.answered_by_middleware(method, _not_allowed(allowed))
+
+
 def fallback_route(app: "CovetPy") -> Route:
     """The route of everything that no other takes, so that middleware and handlers of 404 and 405 see it."""
     matcher = Matcher([RouteKey(method, route.pattern, route.name) for route in app.routes for method in route.methods])
@@ -46,6 +59,17 @@ def fallback_route(app: "CovetPy") -> Route:
         raise HTTPException(404)
 
     return Route(FALLBACK, fallback, ["*"], {"name": "fallback", "include_in_schema": False})
+
+
+def _not_allowed(allowed: str) -> Callable[[], None]:
+    def not_allowed() -> None:
+        raise HTTPException(405, headers={"allow": allowed})
+
+    return not_allowed
+
+
+def _class_of(middleware: Any) -> Any:
+    return middleware[0] if isinstance(middleware, tuple) else middleware
 
 
 FALLBACK = "/{path:path}"

@@ -235,16 +235,18 @@ class CovetPy(Router):
         """Compiles the routes, and adds those of the OpenAPI document, its pages, and of what no route takes. May be called
         again, when routes have been added."""
         if not self._is_finished:
+            taken = {(method, route.pattern) for route in self.routes for method in route.methods}
             for route in self._own_routes():
-                if all(route.path != other.path for other in self.routes):
+                if not any((method, route.pattern) in taken for method in route.methods):
                     self.routes.append(route)
         self._is_finished = True
         self._recompile()
 
     def _own_routes(self) -> Iterator[Route]:
-        from ._own_routes import document_routes, fallback_route
+        from ._own_routes import document_routes, fallback_route, preflight_routes
 
         yield from document_routes(self)
+        yield from preflight_routes(self)
         if self._middleware or self._before or self._after or {404, 405} & set(self.exception_handlers):
             yield fallback_route(self)
 

@@ -1,12 +1,12 @@
 """The request as handlers see it."""
 
-import json
 from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from . import _bridge, _negotiation
+from ._json import decode_json
 from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
 from .exceptions import HTTPException
 from .forms import FormData, read_form, read_form_sync
@@ -153,7 +153,7 @@ class Request:
         body = self._record.body
         data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
         try:
-            self._json = json.loads(data)
+            self._json = decode_json(data)
         except RecursionError:
             raise HTTPException(400, "The body is JSON that is nested too deeply") from None
         except ValueError as error:
@@ -167,8 +167,7 @@ class Request:
         """
         if self._form is None:
             self._check_unread()
-            body = self._record.body
-            if type(body) is _bridge.BodyStream:
+            if type(self._record.body) is _bridge.BodyStream:
                 self._streamed = True
                 self._form = await read_form(self.headers.get("content-type", ""), _bridge.BodyChunks(self._record))
             else:
@@ -178,14 +177,15 @@ class Request:
     def _form_at_once(self) -> FormData:
         """The form of a body that is there."""
         if self._form is None:
-            data = _bridge.body_data(self._record)
-            self._form = read_form_sync(self.headers.get("content-type", ""), data)
+            # As if it had arrived as a stream, which cannot be read twice.
+            self._streamed = True
+            self._form = read_form_sync(self.headers.get("content-type", ""), _bridge.body_data(self._record))
         return self._form
 
     def stream(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it arrives, for `async for`. It can be read so once."""
         self._check_unread()
-        self._streamed = type(self._record.body) is _bridge.BodyStream
+        self._streamed = True
         return _bridge.BodyChunks(self._record)
 
     def _check_unread(self) -> None:

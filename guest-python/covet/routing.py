@@ -161,6 +161,17 @@ class Route:
         route._take_path(prefix + self.path)
         return route
 
+    def answered_by_middleware(self, method: str, endpoint: Endpoint) -> "Route":
+        """The route for a method that only the middleware of this one answers; the handler is for when it does not."""
+        route = copy(self)
+        route.methods = [method]
+        route.endpoint = endpoint
+        route.include_in_schema = False
+        route.dependencies = []
+        route.response_model = None
+        route._take_path(self.path)
+        return route
+
     def url_path(self, path_params: Mapping[str, Any]) -> str:
         """The path with values in the place of its placeholders. Raises LookupError if they are not the right ones."""
         if set(path_params) != set(self.path_names):

@@ -246,7 +246,6 @@ def test_results_that_cannot_be_sent_are_a_500(serve, caplog):
     def bad(kind: str):
         return {
             "object": lambda: {"value": object()},
-            "nan": lambda: {"value": float("nan")},
             "tuple": lambda: (1, "x"),
             "status": lambda: Response("x", 70000),
             "status-type": lambda: Response("x", "200"),
@@ -255,7 +254,7 @@ def test_results_that_cannot_be_sent_are_a_500(serve, caplog):
         }[kind]()
 
     instance = serve(app)
-    for kind in ("object", "nan", "tuple", "status", "status-type", "header", "content"):
+    for kind in ("object", "tuple", "status", "status-type", "header", "content"):
         assert instance.get(f"/{kind}").status == 500, kind
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from covet.responses import Response
 
@@ -22,6 +22,10 @@ class BaseMiddleware:
     An application makes one object when it is built, with the options of `add_middleware`, and uses it for every request;
     what belongs to a request is kept in `request.state`. The middleware that was added first is the outermost.
     """
+
+    #: Methods that the middleware answers for the routes that it is around. Where it is around those of a router or a single
+    #: one, the application registers them there: the host finds routes before the application is asked.
+    answers_methods: ClassVar[tuple[str, ...]] = ()
 
     #: The options of a class that has no `__init__` of its own.
     options: Mapping[str, Any] = MappingProxyType({})

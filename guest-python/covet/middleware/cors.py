@@ -25,11 +25,12 @@ class CORSMiddleware(BaseMiddleware):
     names the origin that asked, never `*`. `expose_headers` are those that scripts may read. `max_age` is how many seconds
     a browser keeps the answer to a preflight request; `allow_private_network` lets public pages reach a private network.
 
-    A preflight request that is refused gets a 400 which says why. Add this middleware to the application, not to a route,
-    which a preflight request does not reach, and add it before those that refuse requests: a preflight request has no
-    credentials, and a browser hides a refusal that has no `access-control-*` fields. The 500 for an exception that nothing
-    handles has none, because it is answered outside of all middleware.
+    A preflight request that is refused gets a 400 which says why. Add this middleware before those that refuse requests: a
+    preflight request has no credentials, and a browser hides a refusal that has no `access-control-*` fields. The 500 for an
+    exception that nothing handles has none, because it is answered outside of all middleware.
     """
+
+    answers_methods = ("OPTIONS",)
 
     def __init__(
         self,
