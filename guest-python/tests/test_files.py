@@ -1,20 +1,34 @@
 """Files in a component, which files get there, and the responses that are made of files."""
 
+import base64
+import email.policy
+import gzip
+import hashlib
+import http.client
+import io
+import itertools
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote, urljoin, urlsplit
 
+import httpx
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_build import write
 
-from covet import _files
+from covet import CovetPy, FileResponse, Request, Response, _files, cli, docs, files, staticfiles
 from covet._build import bundle, component
+from covet._build.progress import Progress
 from covet._build.project import BuildError, find_target
+from covet.background import BackgroundTask
+from covet.staticfiles import StaticFiles
 
 FILES = {
     "a.txt": "line 1\r\nline 2\nétude",
@@ -374,7 +388,6 @@ print(json.dumps(results))
 
 
 def test_pathlib_and_all_else_that_reads_files_works_on_the_tree(tmp_path):
-    zone = Path("/usr/share/zoneinfo/UTC")
     root = write(
         tmp_path / "root",
         {
@@ -393,7 +406,7 @@ def test_pathlib_and_all_else_that_reads_files_works_on_the_tree(tmp_path):
         },
     )
     (root / "packages/tzdata/zoneinfo/Test").mkdir(parents=True)
-    (root / "packages/tzdata/zoneinfo/Test/Zone").write_bytes(zone.read_bytes() if zone.is_file() else UTC)
+    (root / "packages/tzdata/zoneinfo/Test/Zone").write_bytes(UTC)
 
     def run(*flags):
         command = [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", "-c", SCRIPT, str(root), *flags]
@@ -406,9 +419,9 @@ def test_pathlib_and_all_else_that_reads_files_works_on_the_tree(tmp_path):
         assert found == expected, number
 
 
-#: A file of time zones for UTC, where the system has none.
-UTC = b"TZif2" + bytes(15) + b"\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\4" + bytes(6) + b"UTC\0"
-UTC = UTC + UTC[:44] + UTC[44:] + b"\nUTC0\n"
+#: A time zone that is UTC, as RFC 8536 writes it: a header and one kind of time, twice, and a rule.
+UTC = b"TZif2" + bytes(15) + struct.pack(">6l", 0, 0, 0, 0, 1, 4) + struct.pack(">lbb", 0, 0, 0) + b"UTC\0"
+UTC = UTC + UTC + b"\nUTC0\n"
 
 
 def test_files_are_found_by_real_paths_too_while_a_component_is_built(tmp_path):
@@ -638,3 +651,806 @@ assert _files.load_package_data([root], [{bundle.expression_of("big/data/*")!r}]
 assert _files.load_package_data([root], [], 4 << 20) == (2, 3_000_100)
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+# --- FileResponse
+
+
+SIZE = 1000
+TEXT = "".join(f"{number:09}\n" for number in range(SIZE // 10))
+
+
+@pytest.fixture
+def site(tmp_path, serve):
+    """An application that sends files, and their folder."""
+    write(tmp_path, {"a.txt": TEXT, "empty.bin": "", "page.html": "<p>", 'ünï "q".txt': "u"})
+    (tmp_path / "large.bin").write_bytes(bytes(range(256)) * 4096)
+    os.utime(tmp_path / "a.txt", (1_700_000_000, 1_700_000_000))
+    app = CovetPy(docs_url=None, redoc_url=None)
+    app.state.options = {}
+
+    @app.route("/{name}", ["GET", "HEAD", "POST"])
+    def file(name: str) -> FileResponse:
+        return FileResponse(tmp_path / name, **app.state.options)
+
+    instance = serve(app)
+    instance.folder, instance.options = tmp_path, app.state.options
+    return instance
+
+
+def ask(site, target, method="GET", **fields):
+    return site.request(method, target, headers=[(name.replace("_", "-"), value) for name, value in fields.items()])
+
+
+def test_a_file_is_sent_whole_with_what_describes_it(site):
+    answer = site.get("/a.txt")
+    assert (answer.status, answer.text) == (200, TEXT)
+    assert dict(answer.headers) == {
+        "content-type": "text/plain; charset=utf-8",
+        "content-length": "1000",
+        "accept-ranges": "bytes",
+        "last-modified": "Tue, 14 Nov 2023 22:13:20 GMT",
+        "etag": f'"{1_700_000_000 * 10**9:x}-3e8"',
+    }
+    empty = site.get("/empty.bin")
+    assert (empty.status, empty.content, empty.header("content-length")) == (200, b"", "0")
+    assert empty.header("content-type") == "application/octet-stream"
+
+
+def test_a_large_file_is_streamed_in_pieces_and_closed(site):
+    new = site.host.stream_new
+
+    def stream_new(type_):
+        # The client reads slowly.
+        handles = new(type_)
+        site.host.streams[handles >> 32].room = 300_000
+        return handles
+
+    site.host.stream_new = stream_new
+    before = len(os.listdir("/dev/fd"))
+    task = site.begin("GET", "/large.bin")
+    assert list(map(len, task.streamed.taken)) == [256 * 1024, 300_000 - 256 * 1024]
+    assert len(os.listdir("/dev/fd")) == before + 1
+    site.host.make_room(task.streamed, float("inf"))
+    site.host.run()
+    answer = site.answer(task)
+    assert answer.content == bytes(range(256)) * 4096
+    assert answer.header("content-length") == str(1 << 20)
+    assert len(os.listdir("/dev/fd")) == before
+    # And when the client goes away.
+    task = site.begin("GET", "/large.bin")
+    assert len(os.listdir("/dev/fd")) == before + 1
+    site.host.hang_up(task.streamed)
+    site.host.run()
+    assert task.ended
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_head_has_the_fields_of_get_and_no_body(site):
+    for name in ("a.txt", "large.bin", "empty.bin"):
+        get, head = ask(site, f"/{name}"), ask(site, f"/{name}", "HEAD")
+        assert (head.status, dict(head.headers), head.content) == (200, dict(get.headers), b"")
+    site.options["method"] = "HEAD"
+    assert ask(site, "/a.txt").content == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"if_none_match": "{etag}"}, 304),
+        ({"if_none_match": 'W/{etag}, "x"'}, 304),
+        ({"if_none_match": '"a, b", {etag}'}, 304),
+        ({"if_none_match": "*"}, 304),
+        ({"if_none_match": '"other"'}, 200),
+        ({"if_none_match": "{etag}x"}, 304),
+        ({"if_none_match": "no quotes"}, 200),
+        ({"if_none_match": '"other"', "if_modified_since": "{date}"}, 200),
+        ({"if_modified_since": "{date}"}, 304),
+        ({"if_modified_since": "Tue, 14 Nov 2023 22:13:21 GMT"}, 304),
+        ({"if_modified_since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 200),
+        ({"if_modified_since": "Tuesday, 14-Nov-23 22:13:20 GMT"}, 304),
+        ({"if_modified_since": "Saturday, 14-Nov-98 22:13:20 GMT"}, 200),
+        ({"if_modified_since": "Tue Nov 14 22:13:20 2023"}, 304),
+        ({"if_modified_since": "Tue Nov  4 22:13:20 2023"}, 200),
+        ({"if_modified_since": "yesterday"}, 200),
+        ({"if_modified_since": "Tue, 14 Nov 2023 22:13:20"}, 200),
+        ({"if_match": "{etag}"}, 200),
+        ({"if_match": "*"}, 200),
+        ({"if_match": "W/{etag}"}, 412),
+        ({"if_match": '"other"'}, 412),
+        ({"if_match": "{etag}", "if_none_match": "{etag}"}, 304),
+        ({"if_unmodified_since": "{date}"}, 200),
+        ({"if_unmodified_since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 412),
+        ({"if_unmodified_since": "then"}, 200),
+        ({"if_match": "{etag}", "if_unmodified_since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 200),
+        ({"if_none_match": "{etag}", "range": "bytes=0-1"}, 304),
+    ],
+)
+def test_conditions_are_those_of_rfc_9110(site, fields, status):
+    whole = site.get("/a.txt")
+    values = {"etag": whole.header("etag"), "date": whole.header("last-modified")}
+    answer = ask(site, "/a.txt", **{name: value.format(**values) for name, value in fields.items()})
+    assert answer.status == status
+    assert answer.content == (TEXT.encode() if status == 200 else b"")
+    assert answer.header("etag") == values["etag"]
+    assert (answer.header("content-type") is not None) == (status == 200)
+    # They are for requests that read.
+    posted = ask(site, "/a.txt", "POST", **{name: value.format(**values) for name, value in fields.items()})
+    assert (posted.status, posted.text) == (200, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("bytes=0-0", [(0, 1)]),
+        ("bytes=0-9", [(0, 10)]),
+        ("bytes=990-", [(990, 1000)]),
+        ("bytes=-10", [(990, 1000)]),
+        ("bytes=-5000", [(0, 1000)]),
+        ("bytes=0-99999999999999999999", [(0, 1000)]),
+        ("Bytes = 5-6", [(5, 7)]),
+        ("bytes=0-4, 3-9", [(0, 10)]),
+        ("bytes=0-4,5-9", [(0, 10)]),
+        ("bytes=0-0, 2000-3000", [(0, 1)]),
+        ("bytes=,,0-0 ,", [(0, 1)]),
+        ("bytes=0-0,-1", [(0, 1), (999, 1000)]),
+        ("bytes=500-509,0-9,100-", [(0, 10), (100, 1000)]),
+    ],
+)
+def test_ranges_are_sent_as_they_are_asked_for(site, value, parts):
+    for target, data in (("/a.txt", TEXT.encode()), ("/large.bin", bytes(range(256)) * 4096)):
+        if target == "/large.bin" and not re.search(r"=\d+-\d+$|=0-0,", value):
+            continue
+        size = len(data)
+        parts_here = [(start + size - 1000, size) if end == 1000 and start else (start, min(end, size)) for start, end in parts]
+        if "9999" in value:
+            parts_here = [(0, size)]
+        answer = ask(site, target, range=value)
+        assert answer.status == 206
+        assert answer.header("content-length") == str(len(answer.content))
+        if target == "/large.bin" and "2000" in value:
+            continue
+        assert received(answer) == [(f"bytes {start}-{end - 1}/{size}", data[start:end]) for start, end in parts_here]
+
+
+def received(answer):
+    """The ranges in a response and their contents, read by the standard library's parser of mail."""
+    media_type = answer.header("content-type")
+    if not media_type.startswith("multipart/byteranges"):
+        return [(answer.header("content-range"), answer.content)]
+    assert answer.header("content-range") is None
+    message = email.message_from_bytes(
+        f"Content-Type: {media_type}\r\n\r\n".encode() + answer.content, policy=email.policy.HTTP
+    )
+    assert not message.defects
+    parts = list(message.iter_parts())
+    assert {part["content-type"].split(";")[0] for part in parts} <= {"text/plain", "application/octet-stream"}
+    # Its parser takes the line ends of text for its own, so the contents are cut out by their lengths.
+    found, position = [], 0
+    for part in parts:
+        match = re.match(r"bytes (\d+)-(\d+)/", part["content-range"])
+        position = answer.content.index(b"\r\n\r\n", position) + 4
+        length = int(match[2]) - int(match[1]) + 1
+        found.append((part["content-range"], answer.content[position : position + length]))
+        position += length
+        assert answer.content[position:].startswith(b"\r\n--" + media_type.partition("boundary=")[2].encode())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ("bytes=1000-", 416),
+        ("bytes=1000-2000,3000-", 416),
+        ("bytes=-0", 416),
+        ("bytes=9-8", 400),
+        ("bytes=", 400),
+        ("bytes=,", 400),
+        ("bytes=-", 400),
+        ("bytes=a-b", 400),
+        ("bytes=1-2-3", 400),
+        ("bytes=+1-2", 400),
+        ("bytes=1_0-20", 400),
+        ("bytes=0-1,x", 400),
+        ("bytes=\u0660-\u0661", 400),
+        ("bytes=0-" + "9" * 5000, 400),
+        ("bytes", 400),
+        ("pages=1-2", 200),
+        ("bytes=" + ",".join(f"{number * 2}-{number * 2}" for number in range(101)), 200),
+    ],
+)
+def test_ranges_that_cannot_be_sent(site, value, status):
+    site.options["filename"] = "a.txt"
+    answer = ask(site, "/a.txt", range=value)
+    assert answer.status == status
+    if status == 200:
+        assert answer.text == TEXT
+        return
+    names = set(dict(answer.headers))
+    assert names == {"content-type", "content-range"} if status == 416 else {"content-type"}
+    assert answer.header("content-range") == ("bytes */1000" if status == 416 else None)
+    assert answer.content
+
+
+def test_an_empty_file_has_no_ranges_to_refuse(site):
+    for value in ("bytes=0-", "bytes=-1", "bytes=5-6"):
+        assert ask(site, "/empty.bin", range=value).status == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [("{etag}", 206), ("{date}", 206), ("W/{etag}", 200), ('"other"', 200), ("Tue, 14 Nov 2023 22:13:21 GMT", 200), ("", 200)],
+)
+def test_ranges_of_another_version_are_the_whole_file(site, version, status):
+    whole = site.get("/a.txt")
+    value = version.format(etag=whole.header("etag"), date=whole.header("last-modified"))
+    assert ask(site, "/a.txt", range="bytes=0-0", if_range=value).status == status
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 1200), st.integers(0, 1200)).map(lambda pair: f"{min(pair)}-{max(pair)}"),
+            st.integers(0, 1200).map("{}-".format),
+            st.integers(0, 1200).map("-{}".format),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_ranges_give_each_octet_that_was_asked_for_once(wanted):
+    octets = set()
+    for part in wanted:
+        first, _, last = part.partition("-")
+        indexes = range(SIZE)
+        octets.update(indexes[int(first) : int(last or SIZE) + 1] if first else indexes[max(SIZE - int(last), 0) :])
+    found = files._merged(files._ranges(",".join(wanted), SIZE))
+    sent = [octet for start, end in found for octet in range(start, end)]
+    assert sent == sorted(octets)
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(found))
+
+
+@given(st.text(alphabet='bytes=0123456789-, ;\u0660x"', max_size=30))
+def test_no_range_is_more_than_a_client_error(value):
+    assert files._ranges(value, SIZE) is None or all(0 <= start < end <= SIZE for start, end in files._ranges(value, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("filename", "field"),
+    [
+        ("report.pdf", 'attachment; filename="report.pdf"'),
+        ("my report.pdf", 'attachment; filename="my report.pdf"'),
+        ('a"b\\c.txt', 'attachment; filename="a\\"b\\\\c.txt"; filename*=utf-8\'\'a%22b%5Cc.txt'),
+        ("naïve €.txt", "attachment; filename=\"na_ve _.txt\"; filename*=utf-8''na%C3%AFve%20%E2%82%AC.txt"),
+        ("a%41.txt", "attachment; filename=\"a%41.txt\"; filename*=utf-8''a%2541.txt"),
+        ("x\r\nset-cookie: a=b", "attachment; filename=\"x__set-cookie: a=b\"; filename*=utf-8''x%0D%0Aset-cookie%3A%20a%3Db"),
+        ("../../etc/passwd", 'attachment; filename="../../etc/passwd"'),
+    ],
+)
+def test_names_to_store_a_file_under(site, filename, field):
+    site.options["filename"] = filename
+    assert site.get("/a.txt").header("content-disposition") == field
+    site.options["content_disposition_type"] = "inline"
+    assert site.get("/a.txt").header("content-disposition") == field.replace("attachment", "inline")
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("a.html", "text/html; charset=utf-8"),
+        ("a.js", "text/javascript; charset=utf-8"),
+        ("A.CSS", "text/css; charset=utf-8"),
+        ("a.json", "application/json"),
+        ("a.svg", "image/svg+xml"),
+        ("a.woff2", "font/woff2"),
+        ("a.wasm", "application/wasm"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.unknown-thing", "application/octet-stream"),
+        ("noextension", "application/octet-stream"),
+        ("data:text/html,x", "application/octet-stream"),
+        ("folder.html/file", "application/octet-stream"),
+    ],
+)
+def test_media_types_are_those_of_the_names(name, media_type):
+    assert files.media_type_of(name) == media_type
+    assert files.media_type_of(Path(name)) == media_type
+
+
+def test_what_is_given_comes_before_what_is_found_out(site):
+    site.options.update(media_type="text/x-mine", status_code=203, headers={"etag": '"mine"', "x-a": "1"})
+    answer = ask(site, "/a.txt", if_none_match='"mine"')
+    # Conditions are for what would be a 200.
+    assert (answer.status, answer.header("etag"), answer.header("x-a")) == (203, '"mine"', "1")
+    assert answer.header("content-type") == "text/x-mine; charset=utf-8"
+    del site.options["status_code"]
+    assert ask(site, "/a.txt", if_none_match='"mine"').status == 304
+    site.options["stat_result"] = os.stat(site.folder / "empty.bin")
+    assert site.get("/a.txt").header("content-length") == "0"
+
+
+def test_a_file_that_is_missing_is_an_error_of_the_application(site, caplog):
+    for name, words in [("missing", "does not exist"), (".", "is not a file"), ("a.txt%2Fx", "does not exist")]:
+        answer = site.get(f"/{name}")
+        assert (answer.status, answer.json()) == (500, {"detail": "Internal Server Error"})
+        error = caplog.records[-1].exc_info[1]
+        assert type(error) is RuntimeError
+        assert words in str(error)
+
+
+def test_a_response_may_be_returned_more_than_once_and_changed_by_middleware(tmp_path, serve):
+    write(tmp_path, {"a.txt": TEXT, "b.txt": "b" * 2000})
+    app = CovetPy(docs_url=None, redoc_url=None)
+    kept = FileResponse(tmp_path / "a.txt")
+    done = []
+
+    @app.get("/kept")
+    def again() -> FileResponse:
+        return kept
+
+    @app.get("/replaced")
+    def replaced() -> FileResponse:
+        return FileResponse(tmp_path / "b.txt", background=BackgroundTask(done.append, "b"))
+
+    @app.middleware("http")
+    async def change(request, call_next):
+        response = await call_next(request)
+        response.headers["x-seen"] = "yes"
+        if "body" in request.query_params:
+            response.body = "something else"
+        return response
+
+    instance = serve(app)
+    for _ in range(2):
+        assert ask(instance, "/kept", range="bytes=0-0").content == b"0"
+        whole = ask(instance, "/kept")
+        assert (whole.status, whole.text, whole.header("x-seen"), whole.header("content-range")) == (200, TEXT, "yes", None)
+        assert ask(instance, "/kept", if_none_match="*").header("x-seen") == "yes"
+    answer = ask(instance, "/replaced?body=1", range="bytes=0-0", if_none_match="*")
+    assert (answer.status, answer.text, answer.header("etag")) == (200, "something else", None)
+    assert ask(instance, "/replaced", range="bytes=0-0").status == 206
+    assert ask(instance, "/replaced", if_none_match="*").status == 304
+    assert done == ["b"] * 3
+
+
+# --- StaticFiles
+
+
+@pytest.fixture
+def static(tmp_path, serve):
+    write(
+        tmp_path,
+        {
+            "secret.txt": "secret",
+            "static/a.css": "css",
+            "static/.env": "hidden",
+            "static/.git/config": "hidden",
+            "static/deep/b c.txt": "deep",
+            "static/docs/index.html": "index",
+            "static/index.html": "home",
+            "static-other/x.txt": "beside",
+        },
+    )
+    (tmp_path / "static" / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "static" / "outside").symlink_to(tmp_path / "static-other")
+    (tmp_path / "static" / "in.css").symlink_to(tmp_path / "static" / "a.css")
+    app = CovetPy(docs_url=None, redoc_url=None)
+    app.mount("/static", StaticFiles(tmp_path / "static"))
+    app.mount("/html", StaticFiles(directory=tmp_path / "static", html=True))
+    app.mount("/links", StaticFiles(directory=tmp_path / "static", follow_symlink=True))
+    return serve(app)
+
+
+def test_files_below_a_folder_are_served(static):
+    answer = static.get("/static/a.css")
+    assert (answer.status, answer.text, answer.header("content-type")) == (200, "css", "text/css; charset=utf-8")
+    assert ask(static, "/static/a.css", if_none_match=answer.header("etag")).status == 304
+    assert ask(static, "/static/a.css", range="bytes=1-").text == "ss"
+    head = ask(static, "/static/a.css", "HEAD")
+    assert (head.status, head.content, head.header("content-length")) == (200, b"", "3")
+    assert static.get("/static/deep/b%20c.txt").text == "deep"
+    assert static.get("/static/deep//b%20c.txt").text == "deep"
+    assert static.get("/static/in.css").text == "css"
+
+
+TRAVERSALS = [
+    *("../secret.txt", "..%2fsecret.txt", "%2e%2e/secret.txt", "%2e%2e%2fsecret.txt", "deep/../../secret.txt", "deep/../a.css"),
+    *("..%5csecret.txt", "..\\secret.txt", "%2fetc%2fpasswd", "/etc/passwd", "%2Fa.css", "a.css%00", "%00", "a.css%00.txt"),
+    *(".env", ".git/config", "deep/.x", ".", "./a.css", "%2e/a.css", "a.css/", "a.css/x", "deep", "deep/", "", "nothing"),
+    *("out.txt", "outside/x.txt", "../static-other/x.txt", "x" * 5000, "%ff", "%ed%a0%80", "~root", "C:/x", "a.css;x"),
+]
+
+
+@pytest.mark.parametrize("path", TRAVERSALS)
+def test_nothing_else_is_served(static, path):
+    assert static.get(f"/static/{path}").status == 404
+
+
+@given(
+    st.lists(st.sampled_from(["..", "%2e%2e", "%2f", "%5c", "/", ".", "static", "secret.txt", "static-other", "x.txt", "%00"]))
+)
+def test_no_path_leads_out_of_the_folder(path):
+    parts = staticfiles._parts(unquote("".join(path)))
+    if parts is not None:
+        joined = os.path.normpath("/".join(["/root", *parts]))
+        assert joined == "/root" or joined.startswith("/root/")
+        assert "\0" not in joined
+
+
+def test_links_are_followed_only_where_that_is_said(static):
+    assert static.get("/links/out.txt").text == "secret"
+    assert static.get("/links/outside/x.txt").text == "beside"
+    assert static.get("/links/../secret.txt").status == 404
+
+
+def test_pages_have_an_index_and_a_page_for_what_is_missing(static, tmp_path):
+    assert static.get("/html/").text == "home"
+    assert static.get("/html/docs/").text == "index"
+    redirect = static.get("/html/docs?a=b%20c")
+    assert (redirect.status, redirect.header("location")) == (307, "/html/docs/?a=b%20c")
+    assert static.get("/html/deep/").status == 404
+    assert static.get("/html//docs").status == 404
+    write(tmp_path, {"static/404.html": "nowhere"})
+    for path in ("nothing", "deep/", "../secret.txt", ".env"):
+        answer = static.get(f"/html/{path}")
+        assert (answer.status, answer.text, answer.header("content-type")) == (404, "nowhere", "text/html; charset=utf-8")
+    assert ask(static, "/html/nothing", range="bytes=0-0", if_none_match="*").text == "nowhere"
+    assert static.get("/static/nothing").json() == {"detail": "Not Found"}
+
+
+def test_folders_are_looked_for_at_once(tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError, match="there is no folder 'nothing' for StaticFiles in /"):
+        StaticFiles("nothing")
+    StaticFiles("nothing", check_dir=False)
+    with pytest.raises(TypeError, match="needs a directory"):
+        StaticFiles()
+    with pytest.raises(RuntimeError, match="no package 'nobody_has_this'"):
+        StaticFiles(packages=["nobody_has_this"])
+    write(tmp_path, {"packaged/__init__.py": "", "packaged/statics/p.txt": "p", "packaged/web/q.txt": "q"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RuntimeError, match="the package 'packaged' has no folder 'none'"):
+        StaticFiles(packages=[("packaged", "none")])
+    found = StaticFiles(packages=["packaged", ("packaged", "web")])
+    assert [Path(folder).name for folder in found.directories] == ["statics", "web"]
+
+
+# --- Templates
+
+
+def test_templates_make_pages(tmp_path, serve):
+    pytest.importorskip("jinja2")
+    from covet.templating import Jinja2Templates
+
+    write(
+        tmp_path,
+        {
+            "page.html": "<p>{{ name }} {{ user }} {{ url_for('page', name='x') }} {{ request.path }}",
+            "plain.txt": "{{ name }}",
+        },
+    )
+    templates = Jinja2Templates(tmp_path, context_processors=[lambda request: {"user": request.headers.get("x-user")}])
+    app = CovetPy(docs_url=None, redoc_url=None)
+
+    @app.get("/page/{name}")
+    def page(request: Request, name: str) -> Response:
+        return templates.TemplateResponse(request, "page.html", {"name": name}, status_code=201, headers={"x-a": "b"})
+
+    instance = serve(app)
+    answer = ask(instance, "/page/%3Cb%3E", x_user="<i>")
+    assert answer.text == "<p>&lt;b&gt; &lt;i&gt; http://testhost:8000/page/x /page/&lt;b&gt;"
+    assert (answer.status, answer.header("x-a"), answer.header("content-type")) == (201, "b", "text/html; charset=utf-8")
+    made = templates.TemplateResponse(SimpleNamespace(headers={}), "plain.txt", {"name": "<b>"})
+    assert (made.body, made.template.name, made.context["user"]) == ("<b>", "plain.txt", None)
+    with pytest.raises(TypeError, match="the request comes first"):
+        templates.TemplateResponse("page.html", {"request": None})
+    with pytest.raises(TypeError, match="either a directory or an env"):
+        Jinja2Templates()
+    assert Jinja2Templates(env=templates.env).env is templates.env
+
+
+def test_templates_are_compiled_at_the_end_of_a_build(tmp_path, caplog):
+    pytest.importorskip("jinja2")
+    from covet.templating import Jinja2Templates
+
+    write(tmp_path, {"good.html": "{{ 1 | shout }}", "bad.html": "{% if %}", "deep/x.txt": "x"})
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
+    templates = Jinja2Templates(tmp_path)
+    # What the application adds after it has made this counts.
+    templates.env.filters["shout"] = "{}!".format
+    templates._compile()
+    assert "bad.html cannot be compiled: Expected an expression" in caplog.text
+    assert "picture.png" in caplog.text
+    for path in tmp_path.rglob("*.html"):
+        path.unlink()
+    assert templates.get_template("good.html").render() == "1!"
+
+
+# --- The pages of the OpenAPI document
+
+
+def test_the_pages_load_only_what_the_application_serves(serve):
+    app = CovetPy(
+        title="A </title><script>",
+        servers=[{"url": "/v1"}, {"url": "https://api.example.com/v1"}, {"url": "https://evil.example; script-src *"}],
+    )
+    app.swagger_ui_parameters = {"filter": "</script>"}
+    app.swagger_ui_init_oauth = {"clientId": "c"}
+    instance = serve(app)
+    hosts = set()
+    for path in ("/docs", "/redoc", "/docs/oauth2-redirect"):
+        page = instance.get(path)
+        assert (page.status, page.header("content-type")) == (200, "text/html; charset=utf-8")
+        assert "</title><script>" not in page.text
+        loaded = re.findall(r'(?:src|href|spec-url)="([^"]*)"', page.text)
+        if path == "/docs":
+            loaded.append(re.search(r'"url": "([^"]*)"', page.text)[1])
+        assert loaded
+        for url in loaded:
+            absolute = urljoin(f"http://testhost{path}", url)
+            hosts.add(urlsplit(absolute).netloc)
+            assert instance.get(urlsplit(absolute).path).status == 200, url
+            # Behind a proxy that puts a prefix before all paths.
+            assert urljoin(f"http://testhost/prefix{path}", url) == absolute.replace("testhost/", "testhost/prefix/")
+        check_policy(page)
+    assert hosts == {"testhost"}
+    docs = instance.get("/docs")
+    assert "connect-src 'self' https://api.example.com" in docs.header("content-security-policy").split("; ")
+    assert 'ui.initOAuth({"clientId": "c"})' in docs.text
+
+
+def check_policy(page):
+    """Every script that stands in a page is allowed by its hash, and there are no others."""
+    policy = dict(part.split(" ", 1) for part in page.header("content-security-policy").split("; "))
+    assert policy["default-src"] == "'none'"
+    hashes = {
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    }
+    assert set(policy["script-src"].split()) == {"'self'"} | hashes
+    assert not re.search(r"\son\w+=|javascript:", page.text)
+
+
+def test_the_files_of_the_pages_are_sent_as_they_are_stored_and_kept_for_ever(serve):
+    instance = serve(CovetPy())
+    text = instance.get("/docs").text
+    for url in re.findall(r'(?:src|href)="([^"]*)"', text):
+        plain = instance.get(f"/{url}")
+        assert plain.header("content-encoding") is None
+        for accepted in ("gzip", "br, gzip;q=0.5", "*"):
+            packed = ask(instance, f"/{url}", accept_encoding=accepted)
+            assert packed.header("content-encoding") == "gzip"
+            assert gzip.decompress(packed.content) == plain.content
+        for refused in ("br", "gzip;q=0", "identity"):
+            assert ask(instance, f"/{url}", accept_encoding=refused).content == plain.content
+        assert plain.header("cache-control") == "public, max-age=31536000, immutable"
+        assert plain.header("vary") == "Accept-Encoding"
+        assert plain.header("content-type") == files.media_type_of(url)
+    folder = url.rpartition("/")[0]
+    assert "Apache License" in instance.get(f"/{folder}/swagger-ui-bundle.js.LICENSE.txt").text
+    for name in ("nothing", "..%2F__init__.py", "swagger-ui.css.gz"):
+        assert instance.get(f"/{folder}/{name}").status == 404
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        ({"docs_url": None, "redoc_url": None}, []),
+        ({"openapi_url": None}, []),
+        ({"docs_url": None}, ["/redoc", "/redoc/assets-*/{file}"]),
+        ({"redoc_url": None, "docs_url": "/"}, ["/", "/oauth2-redirect", "/assets-*/{file}"]),
+        (
+            {"redoc_url": None, "docs_url": "/api/docs/"},
+            ["/api/docs/", "/api/docs/oauth2-redirect", "/api/docs/assets-*/{file}"],
+        ),
+    ],
+)
+def test_only_the_pages_that_are_wanted_are_there(options, paths):
+    found = docs.pages(CovetPy(**options))
+    assert [re.sub(r"assets-[0-9a-f]{10}", "assets-*", path) for path, _ in found] == paths
+
+
+def test_pages_can_be_made_without_the_application():
+    page = docs.swagger_ui_html(title="T", openapi_url="/o.json", assets_url="/assets/", connect=["https://x.example"])
+    assert '<script src="/assets/swagger-ui-bundle.js">' in page.body
+    page = docs.redoc_html(title="T", openapi_url="/o.json", assets_url="/a", options={"hideDownloadButton": True, "theme": {}})
+    assert '<redoc spec-url="/o.json" hide-download-button="true" theme="{}"></redoc>' in page.body
+    with pytest.raises(ValueError, match="no option of ReDoc"):
+        docs.redoc_html(title="T", openapi_url="/", assets_url="/", options={"x onload": 1})
+
+
+def test_an_application_without_pages_does_not_carry_them():
+    code = (
+        "import sys, covet; covet.CovetPy(docs_url=None, redoc_url=None)._finish(); "
+        "print([name for name in ('covet.docs', 'covet.files', 'covet._assets', 'mimetypes') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout == "[]\n"
+
+
+# --- In a component
+
+
+APP = """
+import importlib.resources, inspect, os, pkgutil, zoneinfo
+from os import stat as kept_stat
+from pathlib import Path
+
+import pack
+from covet import CovetPy, FileResponse, Request
+from covet.staticfiles import StaticFiles
+
+app = CovetPy()
+HERE = Path(__file__).parent
+app.mount("/static", StaticFiles("static", html=True))
+app.mount("/beside", StaticFiles(HERE / "static"))
+AT_BUILD = Path("data/named.txt").read_text(), os.path.isdir(HERE.parent / "templates")
+
+
+@app.get("/file/{path:path}")
+def file(path: str):
+    return FileResponse(path, filename="name.bin")
+
+
+def attempt(function):
+    try:
+        return function()
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@app.get("/read")
+def read():
+    here = Path(inspect.currentframe().f_code.co_filename)
+    return {
+        "build": AT_BUILD,
+        "relative": open("data/named.txt").read(),
+        "beside": (HERE / "data" / "named.txt").read_text(),
+        "code": here.resolve().with_name("data").joinpath("named.txt").read_text(),
+        "project": [Path("templates/page.html").read_text(), (HERE.parent / "templates" / "page.html").read_text()],
+        "stat": [kept_stat("data/named.txt").st_size, os.path.getmtime("data/named.txt")],
+        "walk": sorted(str(path) for path in Path("static").rglob("*") if path.is_file()),
+        "pkgutil": pkgutil.get_data("pack", "data.txt").decode(),
+        "resources": importlib.resources.files("pack").joinpath("data.txt").read_text(),
+        "zone": str(zoneinfo.ZoneInfo("Test/Zone").utcoffset(None)),
+        "missing": attempt(lambda: open("data/other.txt")),
+        "source": attempt(lambda: open(__file__)),
+        "write": attempt(lambda: open("data/named.txt", "w")),
+        "descriptor": attempt(lambda: os.open("data/named.txt", os.O_RDONLY)),
+    }
+
+
+@app.get("/pid")
+def pid(request: Request):
+    return len(request.headers)
+"""
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory):
+    """An application with files under the real host, and its folder."""
+    host = cli._find_host()
+    if host is None:
+        pytest.skip("covet-host is not there")
+    root = tmp_path_factory.mktemp("guest")
+    project = write(
+        root / "project",
+        {
+            "pyproject.toml": tool_covet('include = ["src/data/*.txt"]\nexclude = ["*.map"]'),
+            "src/main.py": APP,
+            "src/data/named.txt": "named",
+            "src/data/left.csv": "left",
+            "src/static/a.css": "css " * 10_000,
+            "src/static/a.css.map": "left out",
+            "src/static/docs/index.html": "index",
+            "src/static/.hidden": "hidden",
+            "templates/page.html": "page",
+        },
+    )
+    (project / "src/static/large.bin").write_bytes(LARGE)
+    os.utime(project / "src/data/named.txt", (1_700_000_000, 1_700_000_000))
+    packages = write(root / "packages", {"pack/__init__.py": "", "pack/data.txt": "of a package", "tzdata/__init__.py": ""})
+    (packages / "tzdata/zoneinfo/Test").mkdir(parents=True)
+    (packages / "tzdata/zoneinfo/Test/Zone").write_bytes(UTC)
+    output = root / "app.wasm"
+    said = io.StringIO()
+    component.build(find_target("main", project), output, Progress(stream=said), python_path=[packages])
+    assert re.search(r"Component .* 7 files of 20\.0 MB", said.getvalue()), said.getvalue()
+    command = [str(host), "run", str(output), "--listen", "127.0.0.1:0", "--isolation", "fresh"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(root / "cache")}
+    with (
+        open(root / "log", "w", encoding="utf-8") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,
+    ):
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("listening on http://"), (root / "log").read_text()
+            with httpx.Client(base_url=line.split()[-1], timeout=60, trust_env=False) as client:
+                client.log = root / "log"
+                yield client
+        finally:
+            process.terminate()
+
+
+LARGE = b"0123456789abcdef" * (20_000_000 // 16)
+
+
+@pytest.mark.host
+@pytest.mark.build
+def test_a_component_reads_the_files_that_were_bundled(guest):
+    for _ in range(3):
+        answer = guest.get("/read")
+        assert answer.status_code == 200, guest.log.read_text()
+        found = answer.json()
+        assert found["build"] == ["named", True]
+        assert found["relative"] == found["beside"] == found["code"] == "named"
+        assert found["project"] == ["page", "page"]
+        assert found["stat"] == [5, 1_700_000_000]
+        assert found["walk"] == ["static/a.css", "static/docs/index.html", "static/large.bin"]
+        assert found["pkgutil"] == found["resources"] == "of a package"
+        assert found["zone"] == "0:00:00"
+        assert "FileNotFoundError" in found["missing"]
+        assert "[tool.covet]" in found["missing"]
+        assert found["source"].startswith("FileNotFoundError")
+        assert "PermissionError" in found["write"]
+        assert "a component cannot write files" in found["write"]
+        assert "no file descriptors" in found["descriptor"]
+
+
+@pytest.mark.host
+@pytest.mark.build
+def test_a_component_sends_files(guest):
+    css = guest.get("/static/a.css")
+    assert (css.status_code, css.text, css.headers["content-type"]) == (200, "css " * 10_000, "text/css; charset=utf-8")
+    assert guest.get("/beside/a.css").text == css.text
+    assert guest.get("/static/a.css", headers={"if-none-match": css.headers["etag"]}).status_code == 304
+    assert guest.get("/static/a.css", headers={"if-modified-since": css.headers["last-modified"]}).status_code == 304
+    for name in ("a.css", "large.bin", "docs/index.html"):
+        get, head = guest.get(f"/static/{name}"), guest.head(f"/static/{name}")
+        changing = {"date"}
+        assert {k: v for k, v in head.headers.items() if k not in changing} == {
+            k: v for k, v in get.headers.items() if k not in changing
+        }
+        assert (head.status_code, head.content) == (200, b"")
+    large = guest.get("/static/large.bin")
+    assert large.content == LARGE
+    assert large.headers["content-length"] == str(len(LARGE))
+    part = guest.get("/static/large.bin", headers={"range": "bytes=10000000-19999999"})
+    assert (part.status_code, part.content) == (206, LARGE[10_000_000:])
+    parts = guest.get("/static/large.bin", headers={"range": "bytes=0-9,1000000-1999999"})
+    assert parts.status_code == 206
+    assert parts.headers["content-length"] == str(len(parts.content))
+    assert LARGE[1_000_000:2_000_000] in parts.content
+    assert guest.get("/static/large.bin", headers={"range": "bytes=99999999-"}).status_code == 416
+    assert guest.get("/file/data/named.txt").headers["content-disposition"] == 'attachment; filename="name.bin"'
+    assert guest.get("/file/nothing").status_code == 500
+    assert guest.get("/static/docs").headers["location"] == "/static/docs/"
+    # A client that goes away in the middle leaves nothing behind that would disturb the next.
+    for _ in range(5):
+        with guest.stream("GET", "/static/large.bin") as stream:
+            next(stream.iter_bytes())
+    assert guest.get("/pid").status_code == 200
+
+
+@pytest.mark.host
+@pytest.mark.build
+def test_a_component_sends_no_other_files(guest):
+    # Not with httpx, which takes the dots out of paths.
+    connection = http.client.HTTPConnection(guest.base_url.host, guest.base_url.port, timeout=60)
+    for path in TRAVERSALS:
+        connection.request("GET", f"/beside/{path}")
+        with connection.getresponse() as response:
+            response.read()
+            assert response.status in (400, 404), path
+    connection.close()
+
+
+@pytest.mark.host
+@pytest.mark.build
+def test_a_component_has_the_pages_of_its_document(guest):
+    page = guest.get("/docs")
+    assert "SwaggerUIBundle" in page.text
+    script = re.search(r'src="([^"]*)"', page.text)[1]
+    packed = guest.get(f"/{script}")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "SwaggerUIBundle" in packed.text
+    assert len(guest.get(f"/{script}", headers={"accept-encoding": "identity"}).content) == len(packed.content)
+    assert guest.get("/redoc").status_code == 200
