@@ -193,6 +193,7 @@ class _Writer:
             "as_record": result.as_record,
             "as_response": result.as_response,
             "body_members": _reading.body_members,
+            "body_of": _reading.body_of,
             "encode_json": encode_json,
             "enter": _enter,
             "form_lists": _form_lists,
@@ -207,6 +208,7 @@ class _Writer:
             "read_data": _bridge.read_data,
             "read_query": _reading.query_lists if self._has_lists else _reading.query_dict,
             "reader": self._body,
+            "sent": partial,
             "utf8": _bridge.utf8,
         }
 
@@ -306,12 +308,13 @@ class _Writer:
                     yield f"{indent}else:"
                     yield f"{indent} failed{number} = {' or '.join(failing) or 'False'}"
                 else:
-                    yield f"{indent} raise RequestValidationError({found}) from None"
+                    yield f"{indent} raise RequestValidationError({found}, sent(body_of, record, {form}, reader)) from None"
             elif failing and several:
                 yield f"{indent}failed{number} = {' or '.join(failing)}"
             if is_last and several:
                 yield f"{indent}if errors is not None:"
-                yield f"{indent} raise RequestValidationError(errors)"
+                form = "form" if self._plan.form_fields else "None"
+                yield f"{indent} raise RequestValidationError(errors, sent(body_of, record, {form}, reader))"
             if several and not is_last and id(call) in self._fallible:
                 yield f"{indent}if not failed{number}:"
                 yield f"{indent} {self._call(number, call)}"

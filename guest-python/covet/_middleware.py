@@ -8,10 +8,22 @@ from .requests import Request
 from .responses import Response, as_response
 from .types import Middleware
 
-__all__ = ["hooks", "instance_of"]
+__all__ = ["hooks", "instance_of", "registered"]
 
 #: Awaited with the request and `call_next`, gives the response.
 Around = Callable[[Request, Any], Any]
+
+
+def registered(middleware: Sequence[Middleware]) -> list[Middleware]:
+    """The same, each class as a pair with its options that is like no other: one object is made of it, for all its routes."""
+    pairs: list[Middleware] = []
+    for one in middleware:
+        if isinstance(one, type):
+            one = (one, {})
+        elif isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], type):
+            one = (one[0], dict(one[1]))
+        pairs.append(one)
+    return pairs
 
 
 def instance_of(middleware: Middleware) -> Around:

@@ -11,7 +11,7 @@ from .datastructures import parse_cookies, parse_query
 from .forms import FormData
 from .types import ErrorDetail
 
-__all__ = ["BodyReader", "Parts", "all_errors", "body_members", "members_of", "query_dict", "query_lists"]
+__all__ = ["BodyReader", "Parts", "all_errors", "body_members", "body_of", "members_of", "query_dict", "query_lists"]
 
 
 def query_dict(query: str) -> dict[str, str]:
@@ -170,6 +170,19 @@ def body_members(record: "_bridge.RequestRecord") -> dict[str, Any]:
     if not isinstance(members, dict):
         raise InvalidModel([_missing()])
     return members
+
+
+def body_of(record: "_bridge.RequestRecord", form: FormData | None, body: BodyReader | None) -> Any:
+    """What has been sent to a route that reads a body, for those who want to tell about errors in it."""
+    data = _bridge.body_data(record)
+    if form is not None or body is None or not data:
+        return form
+    if not _bridge.is_json(record.headers):
+        return data.encode() if isinstance(data, str) else data
+    try:
+        return read_json(data)
+    except InvalidJSON:
+        return data if isinstance(data, str) else data.decode(errors="replace")
 
 
 def _missing() -> ErrorDetail:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from . import _middleware
 from ._failures import Handlers
 from .datastructures import State
+from .exceptions import HTTPException
 from .metrics import Metrics
 from .openapi import openapi_document
 from .requests import Request
@@ -85,6 +86,8 @@ class CovetPy(Router):
         self._before: list[Callable[..., Any]] = []
         self._after: list[Callable[..., Any]] = []
         self._stack: list[_middleware.Around] | None = None
+        #: What has been made of the middleware of routers and routes, which is kept beside it, by its id.
+        self._objects: dict[int, tuple[Middleware, _middleware.Around]] = {}
         self._openapi_json: str | None = None
         self._is_finished = False
 
@@ -150,11 +153,30 @@ class CovetPy(Router):
                 self._stack.append(_middleware.hooks(self._before, self._after))
         return self._stack
 
+    def middleware_object(self, middleware: Middleware) -> "_middleware.Around":
+        """The function of a middleware of routers or routes, the same whenever it is asked for."""
+        known = self._objects.get(id(middleware))
+        if known is None:
+            known = self._objects[id(middleware)] = middleware, _middleware.instance_of(middleware)
+        return known[1]
+
     def mount(self, path: str, app: Any, name: str | None = None) -> None:
-        """Serves everything below a path with another application or router, or with a handler of requests such as
-        `StaticFiles`, which reads the rest of the path from `request.path_params["path"]`."""
+        """Serves everything below a path with another application or router as it is now, or with a handler of requests
+        such as `StaticFiles`, which reads the rest of the path from `request.path_params["path"]`.
+
+        The routes of an application keep its middleware, hooks, dependencies and handlers of exceptions; for the rest they
+        belong to this one, and its lifespan and its pages are left out.
+        """
         if isinstance(app, CovetPy):
-            self.include_router(app, prefix=path, middleware=app._middleware, dependencies=app.dependencies)
+            hooks = [_middleware.hooks(app._before, app._after)] if app._before or app._after else []
+            self.include_router(
+                app,
+                prefix=path,
+                middleware=[*app._middleware, *hooks],
+                dependencies=app.dependencies,
+                exception_handlers=app.exception_handlers,
+                default_response_class=app.default_response_class,
+            )
         elif isinstance(app, Router):
             self.include_router(app, prefix=path)
         elif callable(app):
@@ -235,9 +257,9 @@ class CovetPy(Router):
         """Compiles the routes, and adds those of the OpenAPI document, its pages, and of what no route takes. May be called
         again, when routes have been added."""
         if not self._is_finished:
-            taken = {(method, route.pattern) for route in self.routes for method in route.methods}
+            taken = {(method, route.shape) for route in self.routes for method in route.methods}
             for route in self._own_routes():
-                if not any((method, route.pattern) in taken for method in route.methods):
+                if not any((method, route.shape) in taken for method in route.methods):
                     self.routes.append(route)
         self._is_finished = True
         self._recompile()
@@ -247,7 +269,7 @@ class CovetPy(Router):
 
         yield from document_routes(self)
         yield from preflight_routes(self)
-        if self._middleware or self._before or self._after or {404, 405} & set(self.exception_handlers):
+        if self._middleware or self._before or self._after or {404, 405, HTTPException} & set(self.exception_handlers):
             yield fallback_route(self)
 
     def _recompile(self) -> None:

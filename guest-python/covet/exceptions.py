@@ -34,11 +34,20 @@ class HTTPException(Exception):
 
 
 class RequestValidationError(Exception):
-    """A request does not fit the parameters of its handler. Without a handler for it the answer is a 422."""
+    """A request does not fit the parameters of its handler. Without a handler for it the answer is a 422.
 
-    def __init__(self, errors: Sequence[ErrorDetail]) -> None:
+    `body` is what has been sent, or a function that reads it when it is asked for.
+    """
+
+    def __init__(self, errors: Sequence[ErrorDetail], body: Any = None) -> None:
         super().__init__(errors)
         self._errors = list(errors)
+        self._body = body
+
+    @property
+    def body(self) -> Any:
+        """The body of the request as JSON or a form, text that is not valid JSON, octets of another type; None without one."""
+        return self._body() if callable(self._body) else self._body
 
     def errors(self) -> list[ErrorDetail]:
         """Every error: those of dependencies first, then of the path, the query, headers, cookies and the body."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ._compile import Run, compile_route
 from ._failures import Handlers
 from ._fields import Field
-from ._middleware import instance_of
+from ._middleware import registered
 from ._results import Result, response_model_of
 from ._signature import Plan, read_plan
 from .dependencies import Dependency
@@ -96,7 +96,7 @@ class Route:
         #: The handlers of exceptions, its own and those of its routers.
         self.levels: list[Handlers] = [options.get("exception_handlers") or {}]
         #: Those of its routers and its own, the first one outermost.
-        self.middleware: list[Middleware] = [*(options.get("middleware") or ())]
+        self.middleware: list[Middleware] = registered(options.get("middleware") or ())
         self.dependencies: list[Any] = [*(options.get("dependencies") or ())]
         self._take_path(path)
         self.response_model = self._read_response_model()
@@ -118,6 +118,11 @@ class Route:
             status = parameter.default if parameter is not None else 200
         return status if isinstance(status, int) else 200
 
+    @property
+    def shape(self) -> str:
+        """The pattern without the names of its placeholders: two routes with the same one match the same paths."""
+        return _BRACES.sub(lambda match: match[0][:2] if match[0][:2] in ("{{", "}}", "{*") else "{", self.pattern)
+
     def _take_path(self, path: str) -> None:
         self.path = path
         #: The path as the host reads it, and the names and converters of its placeholders.
@@ -138,7 +143,7 @@ class Route:
             self.response_model,
             {option: value for key, option in _MODEL_OPTIONS.items() if (value := self.options.get(key)) is not None},
         )
-        around = [*app.middleware_stack, *map(instance_of, self.middleware)]
+        around = [*app.middleware_stack, *map(app.middleware_object, self.middleware)]
         levels = [level for level in (*self.levels, app.exception_handlers) if level]
         self.run, self.is_async = compile_route(app, self.plan, self.path_names, result, around, levels, self.pattern)
 
@@ -289,7 +294,7 @@ class Router:
         self.exception_handlers: dict[int | type[BaseException], ExceptionHandler] = dict(exception_handlers or {})
         #: In the order of registration.
         self.routes: list[Route] = []
-        self._middleware: list[Middleware] = list(middleware)
+        self._middleware: list[Middleware] = registered(middleware)
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
         """Registers the handler of `GET path`; for the options see `RouteOptions`."""
@@ -355,6 +360,7 @@ class Router:
         tags: Sequence[str] = (),
         dependencies: Sequence[Any] = (),
         middleware: Sequence[Middleware] = (),
+        exception_handlers: Handlers | None = None,
         responses: Mapping[int | str, Mapping[str, Any]] | None = None,
         deprecated: bool | None = None,
         include_in_schema: bool = True,
@@ -364,7 +370,15 @@ class Router:
         """Adds the routes that a router has now, with `prefix` before their paths."""
         _check_prefix(prefix)
         outer = Inclusion(
-            tags, dependencies, middleware, (), responses, deprecated, include_in_schema, isolation, default_response_class
+            tags,
+            dependencies,
+            registered(middleware),
+            [exception_handlers or {}],
+            responses,
+            deprecated,
+            include_in_schema,
+            isolation,
+            default_response_class,
         )
         for route in router.routes:
             self._adopt(route.included(prefix, outer))
