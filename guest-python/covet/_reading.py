@@ -1,6 +1,7 @@
 """What the compiled routes use to read requests: the parts of a request, and all that is wrong with it."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -8,6 +9,7 @@ from . import _bridge
 from ._fields import MISSING, Field
 from ._models import InvalidJSON, InvalidModel, read_json
 from .datastructures import parse_cookies, parse_query
+from .exceptions import RequestValidationError
 from .forms import FormData
 from .types import ErrorDetail
 
@@ -105,7 +107,10 @@ def all_errors(
     form: FormData | None,
     body: "BodyReader | None",
 ) -> list[ErrorDetail]:
-    """Everything in a request that does not fit some parameters, in the order of `_PLACES`."""
+    """Everything in a request that does not fit some parameters, in the order of `_PLACES`.
+
+    Raises RequestValidationError for a body that is not JSON.
+    """
     errors: list[ErrorDetail] = []
     parts = Parts(record, path_names, form)
     for field in sorted(fields, key=lambda field: _PLACES.index(field.where)):
@@ -115,8 +120,8 @@ def all_errors(
             try:
                 body.check(field, record, errors)
             except InvalidJSON as error:
-                # Whatever else is wrong, the body tells nothing.
-                return [_json_error(error)]
+                # Whatever else is wrong, also elsewhere, the body tells nothing.
+                raise RequestValidationError([_json_error(error)], partial(body_of, record, form, body)) from None
     return errors
 
 
