@@ -5,7 +5,7 @@ files; a 413 for what is too large.
 """
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from io import BytesIO
 from typing import BinaryIO, NamedTuple, TypedDict, Unpack
@@ -20,6 +20,7 @@ __all__ = [
     "MultipartParser",
     "Part",
     "UploadFile",
+    "multipart_boundary",
     "multipart_parts",
     "parse_urlencoded",
     "read_form",
@@ -199,15 +200,17 @@ def parse_urlencoded(body: str | bytes, *, max_fields: int = 1000, max_part_size
     It is read as a query string is: nothing is malformed, and octets that are not UTF-8 are replaced. `max_part_size` is
     for the bytes of a field with its name, as they are sent.
     """
+    if len(body) > max_part_size:
+        fields: Sequence[str | bytes] = body.split("&") if isinstance(body, str) else body.split(b"&")
+        if max(map(len, fields)) > max_part_size:
+            raise _too_large("Field", max_part_size)
     text = body if isinstance(body, str) else body.decode(errors="replace")
-    if len(text) > max_part_size and max(map(len, text.split("&"))) > max_part_size:
-        raise _too_large("Field", max_part_size)
     # Counted before anything is decoded, and only then without the empty ones, which are no fields.
     if text.count("&") >= max_fields:
-        fields = list(filter(None, text.split("&")))
-        if len(fields) > max_fields:
+        filled = list(filter(None, text.split("&")))
+        if len(filled) > max_fields:
             raise _too_many("fields", max_fields)
-        text = "&".join(fields)
+        text = "&".join(filled)
     return FormData(parse_query(text))
 
 
@@ -296,6 +299,7 @@ def multipart_parts(
 ) -> AsyncIterator["Part"]:
     """The parts of a `multipart/form-data` body while it arrives, for `async for`. Nothing of them is kept.
 
+        boundary = multipart_boundary(request.headers.get("content-type", ""))
         async for part in multipart_parts(request.stream(), boundary):
             async for piece in part:
                 ...
@@ -304,6 +308,13 @@ def multipart_parts(
     HTTPException: a 400 for what is malformed and for more than `max_parts` parts.
     """
     return _Parts(stream, _Scanner(boundary, charset), max_parts)
+
+
+def multipart_boundary(content_type: str) -> str:
+    """The boundary in the content type of a multipart form. Raises HTTPException: a 415 for another type of content."""
+    if _media_type(content_type) != "multipart/form-data":
+        raise HTTPException(415, "The body is not multipart/form-data.")
+    return _boundary(_parameters(content_type)[1])
 
 
 class Part(AsyncIterator[bytes]):
@@ -666,9 +677,13 @@ def _media_type(content_type: str) -> str:
 
 def _multipart_parser(content_type: str, limits: FormLimits) -> MultipartParser:
     parameters = _parameters(content_type)[1]
+    return MultipartParser(_boundary(parameters), charset=parameters.get("charset", "utf-8"), **limits)
+
+
+def _boundary(parameters: dict[str, str]) -> str:
     if not (boundary := parameters.get("boundary")):
         raise HTTPException(400, "Missing boundary in multipart.")
-    return MultipartParser(boundary, charset=parameters.get("charset", "utf-8"), **limits)
+    return boundary
 
 
 def _check_total(size: int, limit: int | None) -> None:

@@ -22,6 +22,7 @@ from covet.forms import (
     FormData,
     MultipartParser,
     UploadFile,
+    multipart_boundary,
     multipart_parts,
     parse_urlencoded,
     read_form,
@@ -280,8 +281,10 @@ def test_an_urlencoded_form_has_at_most_so_many_fields_and_empty_ones_do_not_cou
 
 def test_a_field_of_an_urlencoded_form_has_a_maximum_size():
     assert parse_urlencoded("a=123&b=456", max_part_size=5)["b"] == "456"
-    with pytest.raises(HTTPException, match="413: Field exceeded maximum size of 5 bytes"):
-        parse_urlencoded("a=1&b=4567", max_part_size=5)
+    assert parse_urlencoded("a=ä&b=1".encode(), max_part_size=4)["a"] == "ä"
+    for body in ("a=1&b=4567", b"a=1&b=4567", "b=ää".encode()):
+        with pytest.raises(HTTPException, match="413: Field exceeded maximum size of 5 bytes"):
+            parse_urlencoded(body, max_part_size=5)
     with pytest.raises(HTTPException, match="413: Field exceeded maximum size of 1024KB"):
         parse_urlencoded("a=" + "x" * 1024 * 1024)
 
@@ -877,6 +880,19 @@ def test_parts_are_handed_on_as_they_arrive():
             await anext(parts)
 
     asyncio.run(read())
+
+
+def test_the_boundary_is_read_from_the_content_type():
+    assert multipart_boundary(MULTIPART) == BOUNDARY
+    assert multipart_boundary('Multipart/Form-Data; charset=utf-8; Boundary="a b" ') == "a b"
+    for content_type, expected in [
+        ("multipart/form-data", "400: Missing boundary"),
+        ("multipart/form-data; boundary=a; boundary=b", "400: Invalid multipart data"),
+        ("multipart/mixed; boundary=a", "415: The body is not multipart/form-data"),
+        ("", "415: The body is not multipart/form-data"),
+    ]:
+        with pytest.raises(HTTPException, match=expected):
+            multipart_boundary(content_type)
 
 
 def test_what_is_left_of_a_part_is_skipped():
