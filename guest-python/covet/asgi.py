@@ -48,6 +48,8 @@ class ASGIAdapter:
         if raise_errors:
             # Errors are seen where they are logged, and a configuration of logging may have switched that off.
             _logger.disabled = False
+        #: Why startup or shutdown failed last.
+        self.failure: BaseException | None = None
         self._router: Router | None = None
         self._routes = 0
 
@@ -149,7 +151,7 @@ class ASGIAdapter:
             call = Call(self.host)
             message = await self._run_hooks(call, event)
             if message is not None:
-                # The server prints it, so the first error is also the only one.
+                self.failure = call.errors[0] if call.errors else None
                 await send({"type": f"lifespan.{event}.failed", "message": message})
                 if self.raise_errors and call.errors:
                     raise call.errors[0]
@@ -163,6 +165,7 @@ class ASGIAdapter:
             try:
                 self._current_router()
             except RouteError as error:
+                _logger.error("%s", error)
                 call.errors.append(error)
                 return str(error)
         message: str | None = await call.run_here(getattr(self.app, event))
