@@ -20,6 +20,7 @@ from functools import partial, wraps
 from typing import IO, Any, Self
 
 __all__ = ["BundleError", "Tree", "at_the_end", "finish", "install", "is_sealed", "load", "load_package_data", "seal"]
+__all__ += ["statuses"]
 
 
 class BundleError(Exception):
@@ -400,6 +401,11 @@ def load_package_data(roots: Sequence[str], excluded: Sequence[str], bytes_max: 
     if "zoneinfo" in sys.modules:
         _use_time_zones(roots)
     return tree.files, tree.size
+
+
+def statuses() -> list[os.stat_result]:
+    """What `os.stat` says of each file that has been bundled."""
+    return [] if _tree is None else [entry.status for entry in _tree._entries.values() if entry.names is None]
 
 
 def at_the_end(function: Callable[[], object]) -> None:

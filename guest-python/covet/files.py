@@ -8,10 +8,13 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from time import gmtime
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from . import _files
 from .datastructures import MutableHeaders
 from .responses import _DAYS, _MONTHS, Response, StreamingResponse
 
@@ -49,21 +52,20 @@ class FileResponse(Response):
         self.filename = filename
         self.stat_result = stat_result
         self._method = method
-        super().__init__(None, status_code, headers, media_type, background)
-        if "content-type" not in self.headers:
-            self.headers["content-type"] = media_type_of(filename or path)
+        super().__init__(None, status_code, headers, media_type or media_type_of(filename or path), background)
         if filename is not None:
-            self.headers.setdefault("content-disposition", _disposition(content_disposition_type, filename))
-        self.headers.setdefault("accept-ranges", "bytes")
+            self._describe("content-disposition", _disposition(content_disposition_type, filename))
+        self._describe("accept-ranges", "bytes")
         if stat_result is not None:
-            self._describe(stat_result)
+            self._describe_version(stat_result)
 
     def _prepare(self, request: "Request") -> Response:
         """The response for a request. The core calls it when middleware has seen the response."""
         # A copy, so that a handler may return the same response again.
         response = object.__new__(type(self))
-        response.__dict__.update(self.__dict__)
-        response.headers = MutableHeaders(self.headers.multi_items())
+        response.__dict__.update(self.__dict__, _prepare=None)
+        response.headers = MutableHeaders()
+        response.headers._items = self.headers._items.copy()
         if self.body:
             # A middleware has put something else in the place of the file.
             return response._without(_OF_THE_FILE)
@@ -73,10 +75,11 @@ class FileResponse(Response):
         status = self.stat_result
         if status is None:
             status = self._look()
-            self._describe(status)
+            self._describe_version(status)
         method = (self._method or request.method).upper()
-        if self.status_code == 200 and method in ("GET", "HEAD"):
-            fields = request.headers
+        fields = request.headers
+        # Most requests have none of them, and this is found out faster for all together than for each.
+        if self.status_code == 200 and method in ("GET", "HEAD") and not _CONDITIONS.isdisjoint(map(_NAME, fields._items)):
             refused = self._condition(fields)
             if refused is not None:
                 return refused
@@ -96,10 +99,19 @@ class FileResponse(Response):
             raise RuntimeError(f"{os.fspath(self.path)!r} of a FileResponse is not a file")
         return status
 
-    def _describe(self, status: os.stat_result) -> None:
+    def _describe(self, name: str, value: str) -> None:
+        """Adds a field that is not there. It does what `setdefault` does, and costs less: there are few fields, and `name`
+        is in lower case."""
+        items = self.headers._items
+        for key, _ in items:
+            if key == name:
+                return
+        items.append((name, value))
+
+    def _describe_version(self, status: os.stat_result) -> None:
         """Adds what clients recognise the file by."""
-        self.headers.setdefault("last-modified", http_date(status.st_mtime))
-        self.headers.setdefault("etag", f'"{status.st_mtime_ns:x}-{status.st_size:x}"')
+        self._describe("last-modified", http_date(int(status.st_mtime)))
+        self._describe("etag", f'"{status.st_mtime_ns:x}-{status.st_size:x}"')
 
     def _condition(self, fields: "Mapping[str, str]") -> Response | None:
         """The answer to a conditional request whose condition is not met, in the order of RFC 9110, section 13.2.2."""
@@ -162,7 +174,12 @@ class FileResponse(Response):
         return self._sent(206, [*parts, last], length + len(last), method)
 
     def _whole(self, size: int, method: str) -> Response:
-        return self._sent(self.status_code, [(0, size)] if size else [], size, method)
+        if size > WHOLE_MAX or method == "HEAD":
+            return self._sent(self.status_code, [(0, size)] if size else [], size, method)
+        with self._open() as file:
+            self.body = file.read()
+        self.headers["content-length"] = str(len(self.body))
+        return self
 
     def _sent(self, status_code: int, parts: Sequence[bytes | tuple[int, int]], length: int, method: str) -> Response:
         """A response of parts: bytes, and ranges of the file."""
@@ -241,24 +258,29 @@ class Pieces(Iterator[bytes]):
 
 
 def media_type_of(path: str | os.PathLike[str]) -> str:
-    """The media type by the extension of a file's name, `application/octet-stream` if it is unknown.
+    """The media type by the extension of a file's name, as `mimetypes` knows it, `application/octet-stream` if it is unknown.
 
     What a compressed file holds does not count: `a.tar.gz` is `application/gzip`.
     """
     name = os.path.basename(os.fspath(path))
-    # Only the name: a path may look like a URL.
-    media_type, encoding = mimetypes.guess_type(f"./{name}")
-    if encoding is not None:
-        return _ENCODINGS.get(encoding, "application/octet-stream")
-    if media_type is None:
-        media_type = _MORE_TYPES.get(os.path.splitext(name)[1].lower(), "application/octet-stream")
-    elif media_type == "application/javascript":
-        # As versions before Python 3.12 have it, and RFC 9239 has not.
-        media_type = "text/javascript"
-    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        # No extension, or a hidden file of that name.
+        return UNKNOWN
+    extension = f"{dot}{extension.lower()}"
+    if extension in mimetypes.suffix_map:
+        extension = os.path.splitext(mimetypes.suffix_map[extension])[1]
+    if extension in mimetypes.encodings_map:
+        return _ENCODINGS.get(mimetypes.encodings_map[extension], UNKNOWN)
+    found = mimetypes.types_map.get(extension)
+    if found is None:
+        return _MORE_TYPES.get(extension, UNKNOWN)
+    # As versions before Python 3.12 have it, and RFC 9239 has not.
+    return "text/javascript" if found == "application/javascript" else found
 
 
-def http_date(seconds: float) -> str:
+@lru_cache(maxsize=1024)
+def http_date(seconds: int) -> str:
     """A time as HTTP has it. Not from `strftime`, which uses the locale's names."""
     year, month, day, hour, minute, second, weekday, *_ = gmtime(seconds)
     return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} {hour:02}:{minute:02}:{second:02} GMT"
@@ -343,6 +365,10 @@ PIECE = 256 * 1024
 #: A client that asks for more ranges gets the whole file.
 RANGES_MAX = 100
 
+UNKNOWN = "application/octet-stream"
+#: What makes the answer another one than the whole file.
+_CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"})
+_NAME = itemgetter(0)
 #: An entity tag: RFC 9110, section 8.8.3.
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 #: More digits than a size can have are malformed, and not a reason to compute with them.
@@ -384,5 +410,13 @@ _MORE_TYPES = {
     ".yml": "application/yaml",
 }
 
+
+def _remember_dates() -> None:
+    """A component has the dates of its files before the first request, which in the isolation `fresh` all are."""
+    for status in _files.statuses():
+        http_date(int(status.st_mtime))
+
+
+_files.at_the_end(_remember_dates)
 # It reads files of the system when it is used for the first time.
 mimetypes.init()

@@ -27,6 +27,7 @@ from covet import CovetPy, FileResponse, Request, Response, _files, cli, docs, f
 from covet._build import bundle, component
 from covet._build.progress import Progress
 from covet._build.project import BuildError, find_target
+from covet._matching import BadPath
 from covet.background import BackgroundTask
 from covet.staticfiles import StaticFiles
 
@@ -937,9 +938,9 @@ def test_names_to_store_a_file_under(site, filename, field):
 @pytest.mark.parametrize(
     ("name", "media_type"),
     [
-        ("a.html", "text/html; charset=utf-8"),
-        ("a.js", "text/javascript; charset=utf-8"),
-        ("A.CSS", "text/css; charset=utf-8"),
+        ("a.html", "text/html"),
+        ("a.js", "text/javascript"),
+        ("A.CSS", "text/css"),
         ("a.json", "application/json"),
         ("a.svg", "image/svg+xml"),
         ("a.woff2", "font/woff2"),
@@ -949,6 +950,9 @@ def test_names_to_store_a_file_under(site, filename, field):
         ("noextension", "application/octet-stream"),
         ("data:text/html,x", "application/octet-stream"),
         ("folder.html/file", "application/octet-stream"),
+        (".html", "application/octet-stream"),
+        ("a.tgz", "application/gzip"),
+        ("a.tar.bz2", "application/x-bzip2"),
     ],
 )
 def test_media_types_are_those_of_the_names(name, media_type):
@@ -964,8 +968,8 @@ def test_what_is_given_comes_before_what_is_found_out(site):
     assert answer.header("content-type") == "text/x-mine; charset=utf-8"
     del site.options["status_code"]
     assert ask(site, "/a.txt", if_none_match='"mine"').status == 304
-    site.options["stat_result"] = os.stat(site.folder / "empty.bin")
-    assert site.get("/a.txt").header("content-length") == "0"
+    site.options["stat_result"] = os.stat(site.folder / "page.html")
+    assert site.get("/a.txt").header("last-modified") == site.get("/page.html").header("last-modified")
 
 
 def test_a_file_that_is_missing_is_an_error_of_the_application(site, caplog):
@@ -1062,7 +1066,12 @@ TRAVERSALS = [
 
 @pytest.mark.parametrize("path", TRAVERSALS)
 def test_nothing_else_is_served(static, path):
-    assert static.get(f"/static/{path}").status == 404
+    try:
+        status = static.get(f"/static/{path}").status
+    except BadPath:
+        # The host does not ask the guest then.
+        status = 404
+    assert status == 404
 
 
 @given(
@@ -1223,7 +1232,7 @@ def test_the_files_of_the_pages_are_sent_as_they_are_stored_and_kept_for_ever(se
             assert ask(instance, f"/{url}", accept_encoding=refused).content == plain.content
         assert plain.header("cache-control") == "public, max-age=31536000, immutable"
         assert plain.header("vary") == "Accept-Encoding"
-        assert plain.header("content-type") == files.media_type_of(url)
+        assert plain.header("content-type").partition(";")[0] == files.media_type_of(url)
     folder = url.rpartition("/")[0]
     assert "Apache License" in instance.get(f"/{folder}/swagger-ui-bundle.js.LICENSE.txt").text
     for name in ("nothing", "..%2F__init__.py", "swagger-ui.css.gz"):
