@@ -27,6 +27,7 @@ from .background import BackgroundTasks
 from .datastructures import parse_cookies
 from .dependencies import SecurityScopes
 from .exceptions import RequestValidationError
+from .forms import UploadFile
 from .requests import Request
 from .responses import JSON_HEADERS, Response
 
@@ -188,6 +189,7 @@ class _Writer:
             "STATUS": result.status_code,
             "BackgroundTasks": BackgroundTasks,
             "Response": Response,
+            "UploadFile": UploadFile,
             "add_background": _add_background,
             "all_errors": _reading.all_errors,
             "as_record": result.as_record,
@@ -196,6 +198,7 @@ class _Writer:
             "body_of": _reading.body_of,
             "encode_json": encode_json,
             "enter": _enter,
+            "filled": _reading.filled,
             "form_lists": _form_lists,
             "header_dict": _reading.header_dict,
             "header_lists": _header_lists,
@@ -383,7 +386,8 @@ class _Writer:
         if field.where == "body" or field.members:
             yield f"{indent}if {value} is MISSING:"
         elif field.where == "form":
-            yield f"{indent}if not {value} and ({value} is None or {value}.__class__ in (str, list)):"
+            is_unchosen = f"{value}.__class__ is UploadFile and not {value}.filename and not {value}.size"
+            yield f"{indent}if {value} is None or {value} == '' or {value} == [] or {is_unchosen}:"
         else:
             yield f"{indent}if {value} is None:"
         if field.required:
@@ -404,7 +408,7 @@ class _Writer:
         if field.where == "body":
             return f"members.get({name}, MISSING)"
         if field.where == "form":
-            return f"[one for one in form.getlist({name}) if one != '']" if field.many else f"form.get({name})"
+            return f"filled(form.getlist({name}))" if field.many else f"form.get({name})"
         if field.where == "header":
             lists = any(other.where == "header" and (other.many or other.members) for other in self._plan.fields)
             if lists:

@@ -21,7 +21,7 @@ try:
 except ImportError:
     orjson = None  # type: ignore[assignment, unused-ignore]
 
-__all__ = ["decode_json", "encode_json"]
+__all__ = ["decode_body", "decode_json", "encode_json"]
 
 
 def encode_json(value: Any) -> str:
@@ -40,6 +40,16 @@ def encode_json(value: Any) -> str:
 def decode_json(data: str | bytes) -> Any:
     """Reads JSON, and raises, as `json.loads` does."""
     return _loads(data)
+
+
+def decode_body(data: str | bytes) -> Any:
+    """As `decode_json`, of a body, which may have come as text or as octets: a byte order mark is nothing in either."""
+    try:
+        return _loads(data)
+    except ValueError:
+        if isinstance(data, str) and data.startswith("\ufeff"):
+            return _loads(data[1:])
+        raise
 
 
 def _encode_all(value: Any) -> str:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from ._json import decode_json, encode_json
+from ._json import decode_body, encode_json
 from .types import ErrorDetail
 
 __all__ = [
@@ -192,7 +192,7 @@ def json_schemas(
 def read_json(data: str | bytes) -> Any:
     """Reads JSON as `json.loads` does. Raises InvalidJSON, also for what is nested too deeply."""
     try:
-        return decode_json(data)
+        return decode_body(data)
     except json.JSONDecodeError as error:
         raise InvalidJSON(error.pos, error.msg) from None
     except UnicodeDecodeError as error:

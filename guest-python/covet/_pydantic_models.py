@@ -48,7 +48,8 @@ class PydanticModel(Model):
 
     def validate(self, value: Any) -> Any:
         try:
-            return self._validate(value)
+            # Also from objects, as FastAPI does: errors are then told in other words.
+            return self._validate(value, from_attributes=True)
         except ValidationError as error:
             raise _invalid(error) from None
 

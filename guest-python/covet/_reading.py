@@ -10,10 +10,10 @@ from ._fields import MISSING, Field
 from ._models import InvalidJSON, InvalidModel, read_json
 from .datastructures import parse_cookies, parse_query
 from .exceptions import RequestValidationError
-from .forms import FormData
+from .forms import FormData, UploadFile
 from .types import ErrorDetail
 
-__all__ = ["BodyReader", "Parts", "all_errors", "body_members", "body_of", "members_of", "query_dict", "query_lists"]
+__all__ = ["BodyReader", "Parts", "all_errors", "body_members", "body_of", "filled", "members_of", "query_dict", "query_lists"]
 
 
 def query_dict(query: str) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Parts:
             return members_of(field, lists, everything=field.where in ("query", "form"))
         values = lists.get(field.key)
         if field.where == "form" and values is not None:
-            values = [value for value in values if value != ""]
+            values = filled(values)
         if not values:
             return MISSING
         if field.many:
@@ -94,10 +94,15 @@ def members_of(field: Field, lists: Mapping[str, list[Any]], everything: bool = 
     for key, (_, member, many) in zip(keys, field.members, strict=True):
         values = lists.get(key)
         if values and field.where == "form":
-            values = [value for value in values if value != ""]
+            values = filled(values)
         if values:
             found[member] = values if many else values[0 if is_header else -1]
     return found
+
+
+def filled(values: Iterable[Any]) -> list[Any]:
+    """The values of a form without those of fields that are empty, and of files that could have been chosen and were not."""
+    return [one for one in values if one != "" and (type(one) is not UploadFile or one.filename or one.size)]
 
 
 def all_errors(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from . import _bridge, _negotiation
-from ._json import decode_json
+from ._json import decode_body
 from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
 from .exceptions import HTTPException
 from .forms import FormData, read_form, read_form_sync
@@ -153,7 +153,7 @@ class Request:
         body = self._record.body
         data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
         try:
-            self._json = decode_json(data)
+            self._json = decode_body(data)
         except RecursionError:
             raise HTTPException(400, "The body is JSON that is nested too deeply") from None
         except ValueError as error:
