@@ -5,7 +5,9 @@ background tasks. Everything else of anyio is made of asyncio's parts and needs 
 """
 
 import sys
-from collections.abc import Callable, Coroutine
+from asyncio.events import _get_running_loop, _set_running_loop
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 
@@ -46,20 +48,31 @@ async def run_sync_in_worker_thread(
         await _loop.pause
     if limiter is not None and limiter.available_tokens <= 0:
         async with limiter:
-            return copy_context().run(func, *args)
-    return copy_context().run(func, *args)
+            return _run(func, args)
+    return _run(func, args)
+
+
+def _run(func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    # In a thread there would be no event loop, and some functions look whether there is one.
+    loop = _get_running_loop()
+    _set_running_loop(None)
+    try:
+        return copy_context().run(func, *args)
+    finally:
+        _set_running_loop(loop)
 
 
 def run_async_from_thread(func: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], token: object) -> Any:
     """Runs a coroutine function as far as it goes without waiting for anything that has yet to happen."""
     del token
-    coroutine = func(*args)
-    try:
-        while coroutine.send(None) is None:
-            pass
-    except StopIteration as end:
-        return end.value
-    coroutine.close()
+    with _event_loop():
+        coroutine = func(*args)
+        try:
+            while coroutine.send(None) is None:
+                pass
+        except StopIteration as end:
+            return end.value
+        coroutine.close()
     raise RuntimeError(
         "anyio.from_thread.run: a component has no threads, so a plain function cannot wait for a coroutine; "
         "make the function a coroutine function"
@@ -69,11 +82,22 @@ def run_async_from_thread(func: Callable[..., Coroutine[Any, Any, Any]], args: t
 def run_sync_from_thread(func: Callable[..., Any], args: tuple[Any, ...], token: object) -> Any:
     """Calls a function."""
     del token
-    return func(*args)
+    with _event_loop():
+        return func(*args)
 
 
 def check_cancelled() -> None:
     """Nothing can be cancelled while a function runs."""
+
+
+@contextmanager
+def _event_loop() -> Iterator[None]:
+    before = _get_running_loop()
+    _set_running_loop(_loop.loop)
+    try:
+        yield
+    finally:
+        _set_running_loop(before)
 
 
 #: `checkpoint_if_cancelled` of anyio's backend.

@@ -69,7 +69,7 @@ class ASGIApplication:
         self.routes = read_routes(self.app, self.run)
         if callable(openapi := getattr(self.app, "openapi", None)) and getattr(self.app, "openapi_url", None):
             try:
-                self._openapi_json = json.dumps(openapi(), ensure_ascii=False, separators=(",", ":"), default=str)
+                self._openapi_json = _encoder.encode(openapi())
             except Exception:
                 # It is only a document; the application answers everything else.
                 _logger.exception("the OpenAPI document cannot be made")
@@ -162,5 +162,6 @@ async def _call_asgi2(app: Any, scope: Any, receive: Any, send: Any) -> Any:
     return await app(scope)(receive, send)
 
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 _asgi_exchange: Any = None
 _logger = logging.getLogger("covet")

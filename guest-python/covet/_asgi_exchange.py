@@ -287,8 +287,10 @@ class Exchange:
 
 
 def _server(scheme: str, authority: str) -> tuple[str, int]:
-    address = Address.parse(authority)
-    return (address.host, address.port or (443 if scheme == "https" else 80))
+    host, _, port = authority.rpartition(":")
+    if host and port.isascii() and port.isdigit():
+        return (host.strip("[]"), int(port))
+    return (authority.strip("[]"), 443 if scheme == "https" else 80)
 
 
 def _octets(body: "_bridge.Body") -> bytes:
