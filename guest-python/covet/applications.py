@@ -34,6 +34,8 @@ class CovetPy(Router):
     clients more than they should know. The other arguments are those of a router.
     """
 
+    _is_partial = False
+
     def __init__(
         self,
         *,
@@ -51,7 +53,7 @@ class CovetPy(Router):
         terms_of_service: str | None = None,
         lifespan: "Callable[[CovetPy], AbstractAsyncContextManager[Any]] | None" = None,
         debug: bool = False,
-        dependencies: Sequence[Any] = (),
+        dependencies: Sequence[Any] | None = None,
         middleware: Sequence[Middleware] = (),
         exception_handlers: Handlers | None = None,
         default_response_class: type[Response] | None = None,
@@ -89,6 +91,7 @@ class CovetPy(Router):
         #: What has been made of the middleware of routers and routes, which is kept beside it, by its id.
         self._objects: dict[int, tuple[Middleware, _middleware.Around]] = {}
         self._openapi_json: str | None = None
+        self._asgi: Any = None
         self._is_finished = False
 
     @property
@@ -161,11 +164,11 @@ class CovetPy(Router):
         return known[1]
 
     def mount(self, path: str, app: Any, name: str | None = None) -> None:
-        """Serves everything below a path with another application or router as it is now, or with a handler of requests
-        such as `StaticFiles`, which reads the rest of the path from `request.path_params["path"]`.
+        """Serves everything below a path with another application or router, or with a handler of requests such as
+        `StaticFiles`, which reads the rest of the path from `request.path_params["path"]`.
 
-        The routes of an application keep its middleware, hooks, dependencies and handlers of exceptions; for the rest they
-        belong to this one, and its lifespan and its pages are left out.
+        The routes of an application keep the middleware, the hooks and the dependencies that it has now, and its handlers of
+        exceptions; for the rest they belong to this one. Its lifespan and its pages are left out.
         """
         if isinstance(app, CovetPy):
             hooks = [_middleware.hooks(app._before, app._after)] if app._before or app._after else []
@@ -238,6 +241,15 @@ class CovetPy(Router):
             return f"shutdown failed: {type(error).__name__}: {error}"
         return None
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serves natively, as an ASGI application, under any server of such: for tests and development, since nothing keeps
+        requests apart there."""
+        if self._asgi is None:
+            from .asgi import ASGIAdapter
+
+            self._asgi = ASGIAdapter(self)
+        await self._asgi(scope, receive, send)
+
     async def _run_hooks(self, event: str) -> None:
         for hook in self._hooks[event]:
             result = hook()
@@ -248,7 +260,8 @@ class CovetPy(Router):
         if not route.path:
             raise ValueError("the path '' must begin with '/', or its router have a prefix")
         # What belongs to the application itself is put around its routes when they are compiled.
-        self.routes.append(route)
+        route = route.completed()
+        self._add(route)
         self._openapi_json = None
         if self._is_finished:
             route.compile(self)
