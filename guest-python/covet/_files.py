@@ -19,7 +19,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, wraps
 from typing import IO, Any, Self
 
-__all__ = ["BundleError", "Tree", "at_the_end", "finish", "install", "is_sealed", "load", "load_package_data", "seal"]
+__all__ = [
+    "BundleError",
+    "Tree",
+    "at_the_end",
+    "bundled",
+    "finish",
+    "install",
+    "is_sealed",
+    "load",
+    "load_package_data",
+    "seal",
+]
 __all__ += ["statuses"]
 
 
@@ -403,6 +414,14 @@ def load_package_data(roots: Sequence[str], excluded: Sequence[str], bytes_max: 
     return tree.files, tree.size
 
 
+def bundled(path: Any) -> Entry | None:
+    """What was bundled under a path, at once and without an open file; None while there are real files.
+
+    Raises OSError as `os.stat` does.
+    """
+    return _tree.find(path) if _sealed and _tree is not None else None
+
+
 def statuses() -> list[os.stat_result]:
     """What `os.stat` says of each file that has been bundled."""
     return [] if _tree is None else [entry.status for entry in _tree._entries.values() if entry.names is None]
@@ -443,10 +462,11 @@ def _replace(modules: Sequence[Any], name: str, method: str) -> None:
     def replacement(*arguments: Any, **options: Any) -> Any:
         tree = _tree
         path = arguments[0] if arguments else options.get(keyword)
-        if tree is None or isinstance(path, int) or options.get("dir_fd") is not None:
+        if tree is None or isinstance(path, int) or (options and options.get("dir_fd") is not None):
             return original(*arguments, **options)
-        bundled = partial(getattr(tree, method), *arguments, **options)
-        return bundled() if _sealed else _first(partial(original, *arguments, **options), bundled)
+        if _sealed:
+            return getattr(tree, method)(*arguments, **options)
+        return _first(partial(original, *arguments, **options), partial(getattr(tree, method), *arguments, **options))
 
     _put(modules, name, original, replacement)
 

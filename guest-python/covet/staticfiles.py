@@ -78,13 +78,16 @@ class StaticFiles:
         for directory in self.directories:
             path = os.path.join(directory, *parts)
             try:
+                entry = _files.bundled(path)
+                if entry is not None:
+                    # The tree of a component has no links.
+                    return path, entry.status
                 status = os.stat(path)
             except OSError as error:
                 if error.errno in _NOTHING_THERE:
                     continue
                 raise
-            # The tree of a component has no links.
-            if self.follow_symlink or _files.is_sealed() or _is_below(path, directory):
+            if self.follow_symlink or _is_below(path, directory):
                 return path, status
         return None
 
