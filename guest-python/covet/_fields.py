@@ -129,12 +129,15 @@ def detail_of(error: Invalid, location: tuple[str | int, ...], value: Any) -> Er
     return detail
 
 
-def field_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence[str], has_body: bool) -> Field:
+def field_of(
+    parameter: inspect.Parameter, annotation: Any, path_names: Sequence[str], has_body: bool, is_partial: bool = False
+) -> Field:
     """The field of a function's parameter. Raises TypeError when its annotation cannot be read from a request.
 
-    `has_body` says whether the requests may have one: a list that is not described is in the body then.
+    `has_body` says whether the requests may have one: a list that is not described is in the body then. `is_partial` says
+    whether the path may have other placeholders than `path_names`.
     """
-    annotation, info = _info_of(parameter, annotation, path_names, has_body)
+    annotation, info = _info_of(parameter, annotation, path_names, has_body, is_partial)
     default = info.default
     alias = info.alias or parameter.name
     if isinstance(info, HeaderParam) and info.alias is None and info.convert_underscores:
@@ -164,7 +167,9 @@ def field_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence
     )
 
 
-def _info_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence[str], has_body: bool) -> tuple[Any, Param]:
+def _info_of(
+    parameter: inspect.Parameter, annotation: Any, path_names: Sequence[str], has_body: bool, is_partial: bool
+) -> tuple[Any, Param]:
     """The type of a parameter, and what is said about it."""
     info: Param | None = None
     default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
@@ -186,7 +191,7 @@ def _info_of(parameter: inspect.Parameter, annotation: Any, path_names: Sequence
     in_path = parameter.name in path_names
     if info is None:
         info = PathParam() if in_path else _kind_of(annotation, has_body)(default)
-    elif info.where == "path" and (info.alias or parameter.name) not in path_names:
+    elif info.where == "path" and not is_partial and (info.alias or parameter.name) not in path_names:
         raise TypeError(f"{parameter.name!r} is a Path parameter, but the path has no {{{info.alias or parameter.name}}}")
     elif info.where != "path" and in_path:
         raise TypeError(f"{parameter.name!r} is in the path, so it cannot be a {info.where.title()} parameter")

@@ -102,9 +102,13 @@ def read_plan(
     has_body: bool,
     dependencies: Sequence[Dependency] = (),
     overrides: Mapping[Any, Any] | None = None,
+    is_partial: bool = False,
 ) -> Plan:
-    """Reads the signatures. Raises TypeError, with the name of the function, for what cannot be read from a request."""
-    reader = _PlanReader(path_names, converters, has_body, overrides or {})
+    """Reads the signatures. Raises TypeError, with the name of the function, for what cannot be read from a request.
+
+    With `is_partial` there may be more placeholders than are known.
+    """
+    reader = _PlanReader(path_names, converters, has_body, overrides or {}, is_partial)
     for dependency in dependencies:
         reader.depend(dependency, inspect.Parameter.empty, (), "dependencies")
     reader.plan.calls.append(reader.call(endpoint, (), is_endpoint=True))
@@ -120,13 +124,19 @@ def read_plan(
 
 class _PlanReader:
     def __init__(
-        self, path_names: Sequence[str], converters: Mapping[str, Any], has_body: bool, overrides: Mapping[Any, Any]
+        self,
+        path_names: Sequence[str],
+        converters: Mapping[str, Any],
+        has_body: bool,
+        overrides: Mapping[Any, Any],
+        is_partial: bool,
     ) -> None:
         self.plan = Plan()
         self._path_names = path_names
         self._converters = converters
         self._has_body = has_body
         self._overrides = overrides
+        self._is_partial = is_partial
         self._made: dict[tuple[Any, tuple[str, ...]], Call] = {}
         #: The security schemes below a call, by its id.
         self._schemes: dict[int, list[tuple[Any, tuple[str, ...]]]] = {}
@@ -209,7 +219,7 @@ class _PlanReader:
         if provided is not None:
             self._uses_scopes = self._uses_scopes or provided == "scopes"
             return provided
-        return field_of(parameter, annotation, self._path_names, self._has_body)
+        return field_of(parameter, annotation, self._path_names, self._has_body, self._is_partial)
 
 
 def _provided(annotation: Any) -> str | None:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Mapping
+from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -81,8 +82,8 @@ class _Document:
     def _operation(self, route: "Route", method: str) -> dict[str, Any]:
         options = route.options
         operation: dict[str, Any] = {}
-        if options.get("tags"):
-            operation["tags"] = list(options["tags"])
+        if tags := options.get("tags"):
+            operation["tags"] = [tag.value if isinstance(tag, Enum) else tag for tag in tags]
         operation["summary"] = options.get("summary") or route.name.replace("_", " ").title()
         description = options.get("description")
         if description is None:
@@ -206,7 +207,7 @@ class _Document:
     def _responses(self, route: "Route") -> dict[str, Any]:
         options = route.options
         responses: dict[str, Any] = {str(route.status_code): self._success(route)}
-        for status, said in {**self._app.responses, **options.get("responses", {})}.items():
+        for status, said in {**self._app.responses, **(options.get("responses") or {})}.items():
             response = {key: value for key, value in said.items() if key != "model"}
             response.setdefault("description", _phrase(status))
             if said.get("model") is not None:

@@ -49,11 +49,11 @@ class RouteOptions(TypedDict, total=False):
     #: For `url_for`; else the name of the function.
     name: str | None
     #: Called before the handler; their results are not used.
-    dependencies: Sequence[Any]
+    dependencies: Sequence[Any] | None
     #: Around the handler, inside of the application's; the first one is outermost. See `CovetPy.add_middleware`.
-    middleware: Sequence[Middleware]
+    middleware: Sequence[Middleware] | None
     #: Before those of the router and of the application.
-    exception_handlers: Handlers
+    exception_handlers: Handlers | None
     #: For a handler that needs a certain one, whatever the host's default is: `fresh` (a request sees nothing of others),
     #: `reuse` (what earlier requests of its instance left) or `shared` (what all requests of its instance do; routes with it
     #: share instances).
@@ -63,13 +63,13 @@ class RouteOptions(TypedDict, total=False):
     description: str | None
     response_description: str
     #: By status: `{404: {"description": "No such item", "model": Problem}}`.
-    responses: Mapping[int | str, Mapping[str, Any]]
-    tags: Sequence[str]
-    deprecated: bool
+    responses: Mapping[int | str, Mapping[str, Any]] | None
+    tags: Sequence[str] | None
+    deprecated: bool | None
     operation_id: str | None
     include_in_schema: bool
     #: Merged into the operation.
-    openapi_extra: Mapping[str, Any]
+    openapi_extra: Mapping[str, Any] | None
 
 
 class Route:
@@ -84,9 +84,12 @@ class Route:
         endpoint: Endpoint,
         methods: Sequence[str],
         options: RouteOptions,
+        is_partial: bool = False,
     ) -> None:
         self._check(path, options)
         self.endpoint = endpoint
+        #: Whether a prefix with more placeholders may still come before the path.
+        self.is_partial = is_partial
         #: In upper case; an empty one stands for every method.
         self.methods = ["" if method == "*" else method.upper() for method in methods]
         self.options: RouteOptions = options
@@ -151,10 +154,10 @@ class Route:
         """The same route in another router."""
         route = copy(self)
         options: RouteOptions = {**self.options}
-        options["tags"] = [*outer.tags, *self.options.get("tags", ())]
-        options["responses"] = {**outer.responses, **self.options.get("responses", {})}
-        if outer.deprecated is not None:
-            options.setdefault("deprecated", outer.deprecated)
+        options["tags"] = [*outer.tags, *(self.options.get("tags") or ())]
+        options["responses"] = {**outer.responses, **(self.options.get("responses") or {})}
+        if self.options.get("deprecated") is None:
+            options["deprecated"] = outer.deprecated
         if outer.response_class is not None:
             options.setdefault("response_class", outer.response_class)
         route.options = options
@@ -164,6 +167,15 @@ class Route:
         route.middleware = [*outer.middleware, *self.middleware]
         route.dependencies = [*outer.dependencies, *self.dependencies]
         route._take_path(prefix + self.path)
+        return route
+
+    def completed(self) -> "Route":
+        """The same route with the path that it is going to have. Raises TypeError for parameters that are not in it."""
+        if not self.is_partial:
+            return self
+        route = copy(self)
+        route.is_partial = False
+        route._take_path(self.path)
         return route
 
     def answered_by_middleware(self, method: str, endpoint: Endpoint) -> "Route":
@@ -211,7 +223,10 @@ class Route:
         has_body = any(method in _METHODS_WITH_BODY for method in self.methods)
         try:
             dependencies = [*outer, *self.dependencies]
-            return read_plan(self.endpoint, self.path_names, dict(self.placeholders), has_body, dependencies, overrides)
+            converters = dict(self.placeholders)
+            return read_plan(
+                self.endpoint, self.path_names, converters, has_body, dependencies, overrides, is_partial=self.is_partial
+            )
         except TypeError as error:
             raise TypeError(f"{self.name} ({self.path}): {error}") from None
 
@@ -239,8 +254,8 @@ class Inclusion:
 
     def __init__(
         self,
-        tags: Sequence[str] = (),
-        dependencies: Sequence[Any] = (),
+        tags: Sequence[str] | None = None,
+        dependencies: Sequence[Any] | None = None,
         middleware: Sequence[Middleware] = (),
         levels: Sequence[Handlers] = (),
         responses: Mapping[int | str, Mapping[str, Any]] | None = None,
@@ -249,8 +264,8 @@ class Inclusion:
         isolation: Isolation | None = None,
         response_class: type[Response] | None = None,
     ) -> None:
-        self.tags = tags
-        self.dependencies = dependencies
+        self.tags = tags or ()
+        self.dependencies = dependencies or ()
         self.middleware = middleware
         self.levels = levels
         self.responses = responses or {}
@@ -267,12 +282,15 @@ class Router:
     `isolation` and `default_response_class` apply to all of them.
     """
 
+    #: Whether the paths of its routes may get a prefix.
+    _is_partial = True
+
     def __init__(
         self,
         *,
         prefix: str = "",
-        tags: Sequence[str] = (),
-        dependencies: Sequence[Any] = (),
+        tags: Sequence[str] | None = None,
+        dependencies: Sequence[Any] | None = None,
         middleware: Sequence[Middleware] = (),
         exception_handlers: Handlers | None = None,
         responses: Mapping[int | str, Mapping[str, Any]] | None = None,
@@ -283,8 +301,8 @@ class Router:
     ) -> None:
         _check_prefix(prefix)
         self.prefix = prefix
-        self.tags = list(tags)
-        self.dependencies = list(dependencies)
+        self.tags = list(tags or ())
+        self.dependencies = list(dependencies or ())
         self.responses = dict(responses or {})
         self.deprecated = deprecated
         self.include_in_schema = include_in_schema
@@ -295,6 +313,8 @@ class Router:
         #: In the order of registration.
         self.routes: list[Route] = []
         self._middleware: list[Middleware] = registered(middleware)
+        #: The routers that include this one, and with what.
+        self._inclusions: list[tuple[Router, str, Inclusion]] = []
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[E_], E_]:
         """Registers the handler of `GET path`; for the options see `RouteOptions`."""
@@ -350,15 +370,18 @@ class Router:
         self, path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",), **options: Unpack[RouteOptions]
     ) -> None:
         """As the decorator `route`."""
-        self._adopt(Route(path, endpoint, methods, options))
+        self._adopt(Route(path, endpoint, methods, options, self._is_partial))
+
+    #: As in FastAPI.
+    add_api_route = add_route
 
     def include_router(
         self,
         router: "Router",
         *,
         prefix: str = "",
-        tags: Sequence[str] = (),
-        dependencies: Sequence[Any] = (),
+        tags: Sequence[str] | None = None,
+        dependencies: Sequence[Any] | None = None,
         middleware: Sequence[Middleware] = (),
         exception_handlers: Handlers | None = None,
         responses: Mapping[int | str, Mapping[str, Any]] | None = None,
@@ -367,8 +390,10 @@ class Router:
         isolation: Isolation | None = None,
         default_response_class: type[Response] | None = None,
     ) -> None:
-        """Adds the routes that a router has now, with `prefix` before their paths."""
+        """Adds the routes of a router, also those that it gets later, with `prefix` before their paths."""
         _check_prefix(prefix)
+        if router is self or self._is_below(router):
+            raise ValueError("a router cannot include itself")
         outer = Inclusion(
             tags,
             dependencies,
@@ -380,6 +405,7 @@ class Router:
             isolation,
             default_response_class,
         )
+        router._inclusions.append((self, prefix, outer))
         for route in router.routes:
             self._adopt(route.included(prefix, outer))
 
@@ -418,7 +444,15 @@ class Router:
             self.isolation,
             self.default_response_class,
         )
-        self.routes.append(route.included(self.prefix, own))
+        self._add(route.included(self.prefix, own))
+
+    def _add(self, route: Route) -> None:
+        self.routes.append(route)
+        for router, prefix, outer in self._inclusions:
+            router._adopt(route.included(prefix, outer))
+
+    def _is_below(self, router: "Router") -> bool:
+        return any(outer is router or outer._is_below(router) for outer, _, _ in self._inclusions)
 
 
 #: The name that FastAPI's users know.
@@ -447,6 +481,8 @@ def parse_path(path: str) -> tuple[str, list[tuple[str, Any]]]:
             raise ValueError(f"the path {path!r} has {{{name}}} twice")
         if converter is not None and converter not in _CONVERTERS:
             raise ValueError(f"the path {path!r} has the converter {converter!r}; there are {', '.join(_CONVERTERS)}")
+        if path.startswith("}", match.end()):
+            raise ValueError(f"the path {path!r} has a brace after {match[0]}, which the host reads as a part of it")
         if converter == "path" and match.end() != len(path):
             raise ValueError(f"the path {path!r} goes on after {match[0]}, which takes all the rest")
         placeholders.append((name, None if converter is None else _CONVERTERS[converter]))
