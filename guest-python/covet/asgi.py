@@ -206,7 +206,7 @@ class Outgoing:
                 await self._send_stream(status, headers, body.value, has_body)
                 return
             data = _octets(body)
-            if status not in (204, 304):
+            if status not in (204, 304) and (data or self._method != "HEAD"):
                 headers.append((b"content-length", str(len(data)).encode()))
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": data if has_body else b""})
@@ -360,5 +360,5 @@ INLINE_BODY_BYTES_MAX = 16 * 1024
 OF_THE_CONNECTION = frozenset({"connection", "transfer-encoding", "upgrade", "keep-alive"})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]*)?")
 _logger = logging.getLogger("covet")

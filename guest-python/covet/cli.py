@@ -134,10 +134,11 @@ def _routes(options: argparse.Namespace) -> int:
     from ._loading import load
 
     app = load(_target(options))
+    own = list(app.routes)
     check_routes(app)
     rows = [
         {"method": method or "*", "path": route.path, "name": route.name, "isolation": route.isolation}
-        for route in app.routes
+        for route in (app.routes if options.all else own)
         for method in route.methods
     ]
     if options.json:
@@ -190,6 +191,8 @@ def _doctor(options: argparse.Namespace) -> int:
         ("python", f"{platform.python_version()} ({sys.executable})"),
         ("componentize-py", _version("componentize-py", "0.25.1")),
         ("pip", _version("pip", None)),
+        ("uvicorn", _optional("uvicorn", "covet dev", "dev")),
+        ("httpx", _optional("httpx", "covet.testing", "test")),
         ("covet-host", f"{_host_version(host)} ({host})" if host else "missing: put it on the PATH or set COVET_HOST"),
         ("wit", "ok" if (Path(covet.__file__).parent / "wit" / "worlds.wit").is_file() else "missing"),
         ("extensions", ", ".join(extensions.built(cache_folder())) or "none compiled yet"),
@@ -206,6 +209,13 @@ def _version(package: str, wanted: str | None) -> str:
     except importlib.metadata.PackageNotFoundError:
         return f"missing; run: pip install {package}{f'=={wanted}' if wanted else ''}"
     return version if wanted in (None, version) else f"{version}, but {wanted} is what covet is made for"
+
+
+def _optional(package: str, user: str, extra: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"not installed; {user} needs it: pip install 'covet[{extra}]'"
 
 
 def _host_version(host: Path) -> str:
@@ -330,6 +340,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Imports an application natively and lists its routes: method, path, name, and isolation if it has one.",
     )
     _add_app(listing)
+    listing.add_argument("--all", action="store_true", help="those of the framework too: documentation, preflight requests")
     listing.add_argument("--json", action="store_true", help="as JSON, for other programs")
     listing.set_defaults(command=_routes)
 

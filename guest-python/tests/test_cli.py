@@ -68,8 +68,15 @@ def environment(**more: str) -> dict[str, str]:
 # --- covet new
 
 
+def need(template: str) -> None:
+    if template == "fastapi":
+        pytest.importorskip("fastapi")
+        pytest.importorskip("python_multipart")
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_new_project_passes_its_tests(template: str, tmp_path: Path) -> None:
+    need(template)
     folder, files = create(str(tmp_path / "shop-1"), template)
     assert {str(file) for file in files} == {".gitignore", "README.md", "main.py", "pyproject.toml", "tests/test_main.py"}
     for file in files:
@@ -83,6 +90,7 @@ def test_a_new_project_passes_its_tests(template: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_covet_check_finds_nothing_in_a_new_project(template: str, tmp_path: Path) -> None:
+    need(template)
     folder, _ = create(str(tmp_path / "shop"), template)
     done = run([sys.executable, "-m", "covet.cli", "check", "main:app", "--strict"], folder)
     assert done.returncode == 0, done.stdout
@@ -120,6 +128,9 @@ def test_routes_are_listed(project: Callable[..., Path], capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["GET", "/users/{user_id}", "read_user"]
     assert lines[1].split() == ["*", "/any", "anything", "[shared]"]
+    assert len(lines) == 2
+    assert cli.main(["routes", "main:app", "--all"]) == 0
+    assert "/openapi.json" in capsys.readouterr().out
     assert cli.main(["routes", "main", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows[0] == {"method": "GET", "path": "/users/{user_id}", "name": "read_user", "isolation": None}
