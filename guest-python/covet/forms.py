@@ -29,7 +29,10 @@ __all__ = [
 
 
 class UploadFile:
-    """A file of a form. Its content is in memory: a component has no disk.
+    """A file of a form.
+
+    Its content is in memory: a component has no disk. It is put together when it is read first, which takes twice its size
+    for a moment; `multipart_parts` is for files that are too large for that.
 
     `filename` is what the client says, empty where a file could have been chosen and was not. It can be anything, also a
     path out of a directory. `headers` are those of the file's part of the form, `size` is in bytes.

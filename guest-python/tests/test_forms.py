@@ -259,6 +259,7 @@ def test_octets_of_an_urlencoded_form_that_are_no_utf_8_are_replaced():
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=8))
+@settings(deadline=None)
 def test_urlencoded_fields_come_out_as_they_went_in(items):
     items = [(name, value) for name, value in items if not re.search("[\ud800-\udfff]", name + value)]
     text = urlencode(items)
@@ -266,6 +267,7 @@ def test_urlencoded_fields_come_out_as_they_went_in(items):
 
 
 @given(st.text(alphabet="a=&%+;12 é\0"))
+@settings(deadline=None)
 def test_urlencoded_forms_are_read_as_the_standard_library_reads_them(text):
     assert parse_urlencoded(text).multi_items() == parse_qsl(text, keep_blank_values=True)
 
@@ -293,7 +295,7 @@ def test_a_field_of_an_urlencoded_form_has_a_maximum_size():
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_multipart_form_comes_out_as_it_went_in_however_it_was_cut(data):
     boundary = data.draw(st.from_regex(r"\A[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z"))
     parts = data.draw(st.lists(st.tuples(NAMES, st.none() | NAMES, contents(boundary)), max_size=5))
@@ -387,7 +389,7 @@ def streamed(data: list[bytes], boundary: str = BOUNDARY) -> list[tuple[str, str
     st.lists(st.integers(0, 2**16), max_size=12),
     st.sampled_from([{}, {"max_fields": 1}, {"max_files": 1}, {"max_part_size": 30, "max_file_size": 4000}]),
 )
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_how_a_body_is_cut_changes_neither_form_nor_error(tokens, cuts, options):
     data = b"".join(tokens)
     whole = outcome([data], **options)
@@ -416,6 +418,7 @@ def test_a_real_form_of_a_browser_is_read():
 
 
 @given(NAMES, NAMES.filter(bool), st.binary(max_size=2000), st.text(max_size=30))
+@settings(deadline=None)
 def test_what_httpx_and_requests_send_is_read(name, filename, content, value):
     value = value.encode(errors="replace").decode()
     # Control characters are percent-encoded by httpx, and are not by browsers.
@@ -620,7 +623,7 @@ def test_pieces_of_a_body_may_be_any_bytes():
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_well_formed_forms_are_read_as_starlette_reads_them(data):
     pytest.importorskip("python_multipart")
     parts = data.draw(st.lists(st.tuples(NAMES, st.none() | NAMES, contents(BOUNDARY)), max_size=5))
@@ -641,6 +644,7 @@ def test_well_formed_forms_are_read_as_starlette_reads_them(data):
 
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), max_size=8), st.lists(st.integers(0, 2**16), max_size=8))
+@settings(deadline=None)
 def test_urlencoded_forms_are_read_as_starlette_reads_them(items, cuts):
     pytest.importorskip("python_multipart")
     items = [(name, value.encode(errors="replace").decode()) for name, value in items]
