@@ -55,7 +55,9 @@ test-rust: guests
 	cargo test --jobs $(JOBS) --manifest-path guest-rust/Cargo.toml --target-dir $(GUEST_TARGET)
 
 test-python: $(VENV)/.dev $(HOST_DEV)
+	@scripts/need.sh clang wasi-libc
 	@echo "==> Python tests"
+	export COVET_RUST_SRC=$${COVET_RUST_SRC:-$$(scripts/rust-src.sh)}; \
 	cd guest-python && COVET_HOST=$(abspath $(HOST_DEV)) $(abspath $(VENV))/bin/python -m pytest --quiet
 
 # The components that the tests run; each is built again only when its sources change.

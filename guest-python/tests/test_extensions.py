@@ -1,8 +1,10 @@
 """Native extensions: which are known, how they are found in the cache, and what is said when they cannot be compiled."""
 
+import json
 import shutil
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,7 @@ def test_what_is_no_module_is_refused(wrong):
 def test_extensions_are_known_by_every_spelling_of_their_name():
     for name in ("pydantic-core", "pydantic_core", "Pydantic.Core"):
         assert extensions.known(name) is extensions.KNOWN[0]
+    assert extensions.known("orjson").has_c
     assert extensions.known("pydantic") is None
 
 
@@ -94,4 +97,28 @@ def test_a_package_that_does_not_compile_is_told_with_the_last_lines(tmp_path, m
     source.mkdir()
     (source / "Cargo.toml").write_text("[package]\nname = 5\n")
     with pytest.raises(BuildError, match=r"(?s)pydantic-core does not compile:.*name"):
-        extensions._compile(extensions.KNOWN[0], source, tmp_path / "library", tmp_path)
+        extensions._compile(extensions.KNOWN[0], source, tmp_path / "library", tmp_path, {})
+
+
+def test_without_a_c_compiler_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.delenv("WASI_SDK_PATH", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match=r"a part of orjson is C.*install clang and wasi-libc.*WASI_SDK_PATH"):
+        extensions._c_environment(extensions.known("orjson"))
+
+
+@pytest.mark.build
+@pytest.mark.host
+def test_json_is_written_and_read_by_orjson_where_it_is_bundled(covet_host):
+    project = Path(__file__).parents[2] / "tests" / "guests" / "python" / "fast-json"
+    with covet_host("app:app", project=project, isolation="fresh", arguments=["--audit", "1"]) as client:
+        assert client.get("/which").json() == {"orjson": "3.13.0", "used": True}
+        text = '[{"name":"a","price":1.5},"2026-01-02T00:00:00+00:00",1.5,1180591620717411303424,{"1":"€"},[2],"?"]'
+        for _ in range(20):
+            assert client.get("/values").text == text
+        for body in ('{"a":[1,2.5,null,"é"]}', "[123456789012345678901234567890]", '["\\u00e9"]'):
+            assert client.post("/echo", content=body).json() == json.loads(body)
+        assert client.post("/echo", content="{").status_code == 400
+        assert client.post("/item", json={"name": "x", "price": 1}).json() == {"name": "x", "price": 1.0}
+        deep = client.post("/item", content="[" * 100_000, headers={"content-type": "application/json"})
+        assert deep.status_code == 422

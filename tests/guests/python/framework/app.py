@@ -339,8 +339,8 @@ def background(tasks: BackgroundTasks) -> Any:
             pass
         LOG.append("busy task")
 
-    tasks.add_task(later)
     tasks.add_task(busy)
+    tasks.add_task(later)
     return {"at": time.monotonic()}
 
 
