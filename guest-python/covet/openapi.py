@@ -209,14 +209,15 @@ class _Document:
         responses: dict[str, Any] = {str(route.status_code): self._success(route)}
         for status, said in {**self._app.responses, **(options.get("responses") or {})}.items():
             response = {key: value for key, value in said.items() if key != "model"}
-            response.setdefault("description", _phrase(status))
+            key = str(status).upper() if str(status).lower() != "default" else "default"
+            known = responses.get(key, {})
+            response.setdefault("description", known.get("description") or _phrase(status))
             if said.get("model") is not None:
                 schema = self._schema_of(model_of(said["model"]), "serialization")
                 content = {**response.get("content", {})}
                 content["application/json"] = {"schema": schema, **content.get("application/json", {})}
                 response["content"] = content
-            key = str(status).upper() if str(status).lower() != "default" else "default"
-            responses[key] = _merged(responses.get(key, {}), response)
+            responses[key] = _merged(known, response)
         if route.fields and not {"422", "4XX", "default"} & responses.keys():
             self._validates = True
             responses["422"] = {
