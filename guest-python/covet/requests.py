@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import unquote
 
 from . import _bridge, _negotiation
 from ._json import decode_body
 from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
 from .exceptions import HTTPException
-from .forms import FormData, read_form, read_form_sync
+from .forms import FormData, FormLimits, read_form, read_form_sync
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -160,26 +160,27 @@ class Request:
             raise HTTPException(400, f"The body is not valid JSON: {error}") from None
         return self._json
 
-    async def form(self) -> FormData:
+    async def form(self, **limits: Unpack[FormLimits]) -> FormData:
         """The fields and files of a form, urlencoded or multipart; the same object each time.
 
-        It is empty if the body is of another type. What is not well formed ends the request with a 400.
+        It is empty if the body is of another type. What is not well formed, or has too many fields or files, ends the request
+        with a 400, and what is too large with a 413; for the limits see `MultipartParser`.
         """
         if self._form is None:
             self._check_unread()
             if type(self._record.body) is _bridge.BodyStream:
                 self._streamed = True
-                self._form = await read_form(self.headers.get("content-type", ""), _bridge.BodyChunks(self._record))
+                self._form = await read_form(self.headers.get("content-type", ""), _bridge.BodyChunks(self._record), **limits)
             else:
-                self._form = self._form_at_once()
+                self._form = self._form_at_once(**limits)
         return self._form
 
-    def _form_at_once(self) -> FormData:
+    def _form_at_once(self, **limits: Unpack[FormLimits]) -> FormData:
         """The form of a body that is there."""
         if self._form is None:
             # As if it had arrived as a stream, which cannot be read twice.
             self._streamed = True
-            self._form = read_form_sync(self.headers.get("content-type", ""), _bridge.body_data(self._record))
+            self._form = read_form_sync(self.headers.get("content-type", ""), _bridge.body_data(self._record), **limits)
         return self._form
 
     def stream(self) -> AsyncIterator[bytes]:
