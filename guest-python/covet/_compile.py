@@ -29,7 +29,7 @@ from .dependencies import SecurityScopes
 from .exceptions import RequestValidationError
 from .forms import UploadFile
 from .requests import Request
-from .responses import JSON_HEADERS, Response
+from .responses import JSON_HEADERS, Response, allows_body
 
 if TYPE_CHECKING:
     from .applications import CovetPy
@@ -448,6 +448,8 @@ def _inject(injected: Response, result: Any, response: Response) -> None:
         # None unless it was set.
         if injected.status_code:
             response.status_code = injected.status_code
+            if not allows_body(response.status_code):
+                response.body = ""
 
 
 def _add_background(response: Response, tasks: BackgroundTasks) -> None:
