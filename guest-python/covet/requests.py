@@ -30,6 +30,8 @@ class Request:
 
     _json: Any = _UNREAD
     _form: FormData | None = None
+    #: Whether the whole body has been read, and is kept; and whether it has been read in another way, and is not.
+    _kept = False
     _streamed = False
     #: Of the dependencies that have something to do afterwards.
     _exits: "AsyncExitStack | None" = None
@@ -132,11 +134,13 @@ class Request:
     async def body(self) -> bytes:
         """The whole body."""
         self._check_unread()
+        self._kept = True
         return await _bridge.read_bytes(self._record)
 
     async def text(self) -> str:
         """The whole body as UTF-8 text; octets that are not UTF-8 are replaced."""
         self._check_unread()
+        self._kept = True
         body = self._record.body
         if type(body) is _bridge.BodyText:
             return body.value
@@ -150,6 +154,7 @@ class Request:
         if self._json is not _UNREAD:
             return self._json
         self._check_unread()
+        self._kept = True
         body = self._record.body
         data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
         try:
@@ -179,14 +184,14 @@ class Request:
         """The form of a body that is there."""
         if self._form is None:
             # As if it had arrived as a stream, which cannot be read twice.
-            self._streamed = True
+            self._streamed = not self._kept
             self._form = read_form_sync(self.headers.get("content-type", ""), _bridge.body_data(self._record), **limits)
         return self._form
 
     def stream(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it arrives, for `async for`. It can be read so once."""
         self._check_unread()
-        self._streamed = True
+        self._streamed = not self._kept
         return _bridge.BodyChunks(self._record)
 
     def _check_unread(self) -> None:

@@ -1,4 +1,4 @@
-"""What handlers return and what is sent: classes of responses, models of results, cookies, streams, events, and work after it."""
+"""What handlers return and what is sent: classes of responses, models, cookies, streams, events, and work after it."""
 
 import asyncio
 import dataclasses
