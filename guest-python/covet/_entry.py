@@ -55,11 +55,13 @@ def load(config_file: str) -> tuple[type, type]:
             _import_late(config["late_imports"])
             _late_imports.import_all(config["roots"]["dependencies"])
             _anyio.install()
+            # Its author's: the ones of the document and its pages are not told.
+            routes = list(app.routes)
             app._finish()
             _warmup.run()
             handler, exported = _bridge.exports(app)
             report["files"] = _keep_files(config["bundle"])
-        report["routes"] = [(method or "*", route.path, route.name) for route in app.routes for method in route.methods]
+        report["routes"] = [(method or "*", route.path, route.name) for route in routes for method in route.methods]
         report["modules"] = _modules_by_root(config["roots"])
     except BaseException as error:
         report["error"] = _describe(error)

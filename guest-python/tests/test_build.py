@@ -404,7 +404,7 @@ def test_a_build_makes_a_component_and_leaves_the_sources_alone(tmp_path, capsys
     assert contents(project) == before
     said = capsys.readouterr().err
     assert "importing wordword" in said
-    assert "2 modules, 2 routes" in said
+    assert "2 modules, 1 route" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.wasm", "project"]
 
 
