@@ -14,7 +14,7 @@ from .exceptions import HTTPException
 from .metrics import Metrics
 from .openapi import openapi_document
 from .requests import Request
-from .responses import Response
+from .responses import RedirectResponse, Response
 from .routing import Route, Router
 from .types import Hook, Middleware
 
@@ -189,7 +189,14 @@ class CovetPy(Router):
                 return await result if isawaitable(result) else result
 
             mounted.__name__ = name or type(app).__name__
-            self.add_route(path.rstrip("/") + "/{path:path}", mounted, ["GET", "HEAD"], name=name, include_in_schema=False)
+            prefix = path.rstrip("/")
+            self.add_route(prefix + "/{path:path}", mounted, ["GET", "HEAD"], name=name, include_in_schema=False)
+            if prefix:
+
+                def redirect(request: Request) -> RedirectResponse:
+                    return RedirectResponse(request.path + "/" + request.target[len(request.target.partition("?")[0]) :])
+
+                self.add_route(prefix, redirect, ["GET", "HEAD"], name=f"{mounted.__name__}_root", include_in_schema=False)
         else:
             raise TypeError(f"{app!r} cannot be mounted: it is no application, router or handler")
 

@@ -558,3 +558,13 @@ def test_what_a_handler_may_return_does_not_depend_on_the_router(serve):
     instance = serve(app)
     kinds = {"response": 201, "stream": 202, "redirect": 307, "tuple": 203, "error": 404}
     assert {kind: instance.get(f"/r/{kind}").status for kind in kinds} == kinds
+
+
+def test_the_root_of_a_mounted_handler_leads_to_its_folder(serve):
+    app = CovetPy()
+    app.mount("/files", lambda request: request.path_params["path"])
+    instance = serve(app)
+    answer = instance.get("/files?a=1")
+    assert (answer.status, dict(answer.headers)["location"]) == (307, "/files/?a=1")
+    assert instance.get("/files/").content == b""
+    assert instance.get("/files/a/b").content == b"a/b"
