@@ -54,10 +54,12 @@ class Parts:
             # All of them are told as what the model was given, but not headers and cookies, which may be secrets.
             return members_of(field, lists, everything=field.where in ("query", "form"))
         values = lists.get(field.key)
-        if field.where == "form" and values is not None:
-            values = filled(values)
         if not values:
             return MISSING
+        if field.where == "form":
+            values = filled(values, field.many)
+            if not values:
+                return MISSING
         if field.many:
             return values
         return values[0] if field.where in ("header", "cookie") else values[-1]
@@ -94,15 +96,18 @@ def members_of(field: Field, lists: Mapping[str, list[Any]], everything: bool = 
     for key, (_, member, many) in zip(keys, field.members, strict=True):
         values = lists.get(key)
         if values and field.where == "form":
-            values = filled(values)
+            values = filled(values, many)
         if values:
             found[member] = values if many else values[0 if is_header else -1]
     return found
 
 
-def filled(values: Iterable[Any]) -> list[Any]:
-    """The values of a form without those of fields that are empty, and of files that could have been chosen and were not."""
-    return [one for one in values if one != "" and (type(one) is not UploadFile or one.filename or one.size)]
+def filled(values: list[Any], many: bool = True) -> list[Any]:
+    """The values of a name in a form that count: without files that could have been chosen and were not; and of those that
+    are no list the last one, unless that is empty."""
+    if not many:
+        values = values[-1:] if values[-1] != "" else []
+    return [one for one in values if type(one) is not UploadFile or one.filename or one.size]
 
 
 def all_errors(

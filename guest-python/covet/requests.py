@@ -1,6 +1,6 @@
 """The request as handlers see it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import unquote
@@ -165,12 +165,16 @@ class Request:
             raise HTTPException(400, f"The body is not valid JSON: {error}") from None
         return self._json
 
-    async def form(self, **limits: Unpack[FormLimits]) -> FormData:
-        """The fields and files of a form, urlencoded or multipart; the same object each time.
+    def form(self, **limits: Unpack[FormLimits]) -> "_FormReading":
+        """The fields and files of a form, urlencoded or multipart, to be awaited; the same object each time. With `async with`
+        its files are closed in the end.
 
         It is empty if the body is of another type. What is not well formed, or has too many fields or files, ends the request
         with a 400, and what is too large with a 413; for the limits see `MultipartParser`.
         """
+        return _FormReading(self._read_form(limits))
+
+    async def _read_form(self, limits: FormLimits) -> FormData:
         if self._form is None:
             self._check_unread()
             if type(self._record.body) is _bridge.BodyStream:
@@ -200,3 +204,22 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
+
+
+class _FormReading(Awaitable[FormData]):
+    """A form that is read when it is awaited or entered."""
+
+    __slots__ = ("_form", "_reading")
+
+    def __init__(self, reading: Coroutine[Any, Any, FormData]) -> None:
+        self._reading = reading
+
+    def __await__(self) -> Generator[Any, Any, FormData]:
+        return self._reading.__await__()
+
+    async def __aenter__(self) -> FormData:
+        self._form = await self._reading
+        return self._form
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._form.close()

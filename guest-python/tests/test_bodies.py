@@ -12,6 +12,7 @@ import enum
 import json
 import uuid
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 import hypothesis
 import pytest
@@ -715,7 +716,7 @@ def test_dataclasses_are_models_of_parameters_too(serve) -> None:
     ]
 
 
-# --- Forms and files, which FastAPI reads with a package that is not here
+# --- Forms and files
 
 
 URLENCODED = [("content-type", "application/x-www-form-urlencoded")]
@@ -742,6 +743,156 @@ def post(instance: Instance, path: str, body: bytes, headers: Any) -> Any:
     return answers[0]
 
 
+class Login(BaseModel):
+    a: int
+    b: list[str] = []
+    c: str | None = None
+    d: bool = False
+
+
+class Forbidding(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    a: int
+
+
+class Allowing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    a: int
+
+
+def add_forms(kit: Kit) -> None:
+    import fastapi
+
+    import covet.security
+
+    package: Any = covet if kit.name == "covet" else fastapi
+    post, form, file, upload = kit.app.post, package.Form, package.File, package.UploadFile
+
+    @post("/fields")
+    def fields(
+        a: Annotated[str, form(max_length=5)],
+        b: int = form(3, ge=1),
+        c: list[int] = form([]),
+        d: bool | None = form(None),
+        e: str = form("e", alias="E-e"),
+    ):
+        return [a, b, c, d, e]
+
+    @post("/defaults")
+    def defaults(a: str = form("x"), s: set[str] = form(set())):
+        return [a, sorted(s)]
+
+    @post("/kinds")
+    def kinds(k: Literal["a", "b"] = form(), w: dt.date = form(dt.date(2020, 1, 1)), n: int | None = form(None)):
+        return [k, str(w), n]
+
+    @post("/model")
+    def model(a: Annotated[Login, form()]):
+        return {"a": repr(a)}
+
+    @post("/forbidding")
+    def forbidding(a: Annotated[Forbidding, form()]):
+        return {"a": repr(a)}
+
+    @post("/allowing")
+    def allowing(a: Annotated[Allowing, form()]):
+        return {"a": repr(a)}
+
+    @post("/optional")
+    def optional(a: Annotated[Login | None, form()] = None):
+        return {"a": repr(a)}
+
+    @post("/beside")
+    def beside(a: Annotated[Login, form()], x: str = form("d")):
+        return {"a": repr(a), "x": x}
+
+    def needs(x: str = form()):
+        return x
+
+    @post("/dependency")
+    def dependency(y: int = form(), value=kit.Depends(needs)):
+        return [value, y]
+
+    @post("/token")
+    def token(f: package.security.OAuth2PasswordRequestForm = kit.Depends()):
+        return [f.username, f.password, f.scopes, f.grant_type, f.client_id]
+
+    @post("/file")
+    async def one_file(f: upload):
+        return [f.filename, f.content_type, f.size, (await f.read()).decode("latin-1")]
+
+    @post("/files")
+    def files(f: upload | None = None, g: list[upload] = file([]), n: str = form("q")):
+        return [f and f.filename, [one.filename for one in g], n]
+
+    @post("/contents")
+    def contents(f: bytes = file(), g: list[bytes] = file([]), h: Annotated[bytes | None, file()] = None):
+        return [repr(f), repr(g), repr(h)]
+
+    @post("/list")
+    def list_(fs: list[upload]):
+        return [one.filename for one in fs]
+
+    @post("/request")
+    async def request(request: kit.Request):
+        async with request.form() as found:
+            return [
+                [name, one if isinstance(one, str) else [one.filename, one.content_type, one.size]]
+                for name, one in found.multi_items()
+            ]
+
+
+FORM_FIELDS: list[list[tuple[str, str]]] = [
+    *[[], [("a", "1")], [("a", "")], [("a", "x"), ("a", "")], [("b", "only")], [("extra", "1")], [("a", "\u00e9 \u20ac &=+")]],
+    [("a", "x"), ("b", "2"), ("c", "1"), ("c", "2"), ("d", "yes"), ("E-e", "f")],
+    [("a", "too long"), ("b", "0"), ("c", "x"), ("d", "?")],
+    [("a", "1"), ("a", "2"), ("b", "x"), ("b", "y"), ("extra", "z"), ("extra", "w")],
+    [("a", "1"), ("b", ""), ("c", ""), ("d", "")],
+    *[[("x", "5"), ("y", "6")], [("x", ""), ("y", "z")]],
+    [("username", "u"), ("password", "p"), ("scope", "a b"), ("grant_type", "password")],
+    *[
+        [("username", "u"), ("grant_type", "no")],
+        [("k", "a"), ("w", "2021-01-01"), ("n", "5")],
+        [("k", "z"), ("w", "q"), ("n", "")],
+    ],
+    [("f", "text"), ("n", "1")],
+]
+FORM_FILES: list[list[tuple[str, str | None, bytes | str]]] = [
+    [("f", "a.txt", b"abc")],
+    [("f", "a.txt", b"\xff\x00"), ("g", "x", b"1"), ("g", "y", b""), ("n", None, "5")],
+    *[[("f", "", b"")], [("f", "", b"x")], [("fs", "1", b"a"), ("fs", "2", b"b")], [("fs", None, "text")], [("fs", "", b"")]],
+    *[[("f", "a", b"1"), ("f", "b", b"2"), ("h", "h", b"3")], [("g", None, "t"), ("f", "f", b"")]],
+]
+FIELD_PATHS = ["fields", "defaults", "kinds", "model", "forbidding", "allowing", "optional", "beside", "dependency", "token"]
+FILE_PATHS = ["file", "files", "contents", "list", "request"]
+
+
+@pytest.fixture(scope="module")
+def form_twins():
+    pytest.importorskip("python_multipart", reason="python-multipart is not installed")
+    with twins(Instance, add_forms) as both:
+        yield both
+
+
+@pytest.mark.parametrize("path", FIELD_PATHS + FILE_PATHS)
+def test_forms_are_read_as_by_fastapi(form_twins: Twins, path: str) -> None:
+    for fields in FORM_FIELDS:
+        form_twins.agree("POST", f"/{path}", urlencode(fields).encode(), URLENCODED)
+        form_twins.agree("POST", f"/{path}", multipart(*((name, None, value) for name, value in fields)), MULTIPART)
+    for parts in FORM_FILES if path in FILE_PATHS else []:
+        form_twins.agree("POST", f"/{path}", multipart(*parts), MULTIPART)
+    others: list[Any] = [
+        (None, []),
+        ("", URLENCODED),
+        ('{"a":1}', JSON),
+        ("a=1", []),
+        ("&&=&a", URLENCODED),
+        ("a=1;b=2", URLENCODED),
+    ]
+    for body, headers in [*others, ("a=%zz&a=%ff", URLENCODED)]:
+        form_twins.agree("POST", f"/{path}", body, headers)
+
+
 def missing(*location: str) -> dict[str, Any]:
     return {"type": "missing", "loc": list(location), "msg": "Field required", "input": None}
 
@@ -750,15 +901,11 @@ def missing(*location: str) -> dict[str, Any]:
 def forms(serve):
     app = CovetPy()
 
-    class Login(BaseModel):
+    class Visitor(BaseModel):
         user: str = Field(min_length=2)
         roles: list[str] = []
         remember: bool = False
         note: str | None = None
-
-    class Only(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        a: int
 
     @app.post("/fields")
     def fields(
@@ -771,15 +918,15 @@ def forms(serve):
         return [a, b, c, d, e]
 
     @app.post("/model")
-    def model(login: Annotated[Login, Form()]):
+    def model(login: Annotated[Visitor, Form()]):
         return login
 
     @app.post("/only")
-    def only(x: Annotated[Only, Form()]):
+    def only(x: Annotated[Forbidding, Form()]):
         return x
 
     @app.post("/optional")
-    async def optional(login: Annotated[Login | None, Form()] = None):
+    async def optional(login: Annotated[Visitor | None, Form()] = None):
         return {"login": login}
 
     @app.post("/file")
@@ -812,15 +959,14 @@ def test_fields_of_a_form_are_parameters(forms, is_multipart: bool) -> None:
     def send(path: str, *fields: tuple[str, str]) -> Any:
         if is_multipart:
             return post(forms, path, multipart(*((name, None, value) for name, value in fields)), MULTIPART)
-        from urllib.parse import urlencode
-
         return post(forms, path, urlencode(fields).encode(), URLENCODED)
 
     assert send("/fields", ("a", "x")).json() == ["x", 3, [], None, "e"]
     many = [("a", "old"), ("a", "\u20ac &"), ("b", "7"), ("c", "1"), ("c", "2"), ("d", "yes"), ("E-e", "f")]
     assert send("/fields", *many).json() == ["\u20ac &", 7, [1, 2], True, "f"]
-    # An empty field is one that is not there.
-    assert send("/fields", ("a", ""), ("b", ""), ("c", ""), ("d", "")).json() == {"detail": [missing("body", "a")]}
+    # An empty field is one that is not there, unless it is one of a list.
+    assert send("/fields", ("a", ""), ("b", ""), ("d", "")).json() == {"detail": [missing("body", "a")]}
+    assert send("/fields", ("a", "x"), ("c", "")).json()["detail"][0]["loc"] == ["body", "c", 0]
     assert send("/fields", ("a", "too long"), ("b", "0"), ("c", "1"), ("c", "x"), ("d", "maybe")).json()["detail"] == [
         {
             "type": "string_too_long",
