@@ -194,7 +194,9 @@ class CovetPy(Router):
             if prefix:
 
                 def redirect(request: Request) -> RedirectResponse:
-                    return RedirectResponse(request.path + "/" + request.target[len(request.target.partition("?")[0]) :])
+                    # As it was received: decoded, a placeholder could hold another host, or a `?`.
+                    path, mark, query = request.target.partition("?")
+                    return RedirectResponse(f"{path}/{mark}{query}")
 
                 self.add_route(prefix, redirect, ["GET", "HEAD"], name=f"{mounted.__name__}_root", include_in_schema=False)
         else:

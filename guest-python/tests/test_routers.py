@@ -568,3 +568,11 @@ def test_the_root_of_a_mounted_handler_leads_to_its_folder(serve):
     assert (answer.status, dict(answer.headers)["location"]) == (307, "/files/?a=1")
     assert instance.get("/files/").content == b""
     assert instance.get("/files/a/b").content == b"a/b"
+
+
+def test_the_root_of_a_mounted_handler_leads_to_no_other_host(serve):
+    app = CovetPy()
+    app.mount("/{tenant}", lambda request: "found")
+    instance = serve(app)
+    assert dict(instance.get("/%2Fevil.example").headers)["location"] == "/%2Fevil.example/"
+    assert dict(instance.get("/a%3Fb?c").headers)["location"] == "/a%3Fb/?c"
