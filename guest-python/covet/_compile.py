@@ -374,7 +374,8 @@ class _Writer:
             yield f"{indent}{value} = parse{number}(record.params[{self._path_names.index(field.alias)}])"
             return
         if field.where == "body" and not self._plan.is_embedded:
-            yield f"{indent}{value} = read_body(record)"
+            self.names[f"field{number}"] = field
+            yield f"{indent}{value} = read_body(record, field{number})"
             return
         if field.members:
             self.names[f"field{number}"] = field

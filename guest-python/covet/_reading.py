@@ -136,18 +136,16 @@ def all_errors(
 
 
 class BodyReader:
-    """Reads the parameters of a body: the only one from the whole of it, several from the members of an object."""
+    """Reads the parameters of a body: those with one name from the whole of it, others from the members of an object."""
 
     def __init__(self, fields: list[Field], is_embedded: bool) -> None:
         self.is_embedded = is_embedded
-        self._field = fields[0]
         self._media_type = str(getattr(fields[0].info, "media_type", "application/json"))
         self.is_json = _is_json_type(self._media_type)
 
-    def read(self, record: "_bridge.RequestRecord") -> Any:
-        """The value of the only parameter, whose body is there. Raises `INVALID` or InvalidJSON."""
+    def read(self, record: "_bridge.RequestRecord", field: Field) -> Any:
+        """The value of a parameter that is the whole body, which is there. Raises `INVALID` or InvalidJSON."""
         data = _bridge.body_data(record)
-        field = self._field
         model = field.model
         assert model is not None
         if not data:
@@ -168,7 +166,7 @@ class BodyReader:
                 errors.append({**_missing(), "loc": field.location})
             return
         try:
-            self.read(record)
+            self.read(record, field)
         except InvalidModel as error:
             errors += [{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors]
 

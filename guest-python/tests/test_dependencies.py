@@ -354,6 +354,47 @@ def test_dependencies_may_read_the_body_alone_or_with_the_handler(serve):
                 both.agree("POST", path, body, JSON)
 
 
+class Other(BaseModel):
+    a: str
+    b: int = 1
+
+
+def test_a_body_is_for_each_of_those_that_name_it_what_they_say_it_is(serve):
+    def build(kit):
+        def numbers(item: Model):
+            return item
+
+        def optional(item: Model | None = None):
+            return item
+
+        def one(n: int = kit.Body()):
+            return n
+
+        def after(q: int, item: Model = kit.Body()):
+            return item
+
+        @kit.app.post("/required")
+        def required(item: Other, made=kit.Depends(numbers)):
+            return [repr(item), repr(made)]
+
+        @kit.app.post("/optional")
+        def maybe(item: Other | None = None, made=kit.Depends(optional)):
+            return [repr(item), repr(made)]
+
+        @kit.app.post("/scalar")
+        async def scalar(n: str = kit.Body(), made=kit.Depends(one)):
+            return [n, made]
+
+        @kit.app.post("/after")
+        async def with_after(item: Other, made=kit.Depends(after)):
+            return [repr(item), repr(made)]
+
+    with twins(serve, build) as both:
+        for target in ("/required", "/optional", "/scalar", "/after", "/after?q=1"):
+            for body in ({"a": 1}, {"a": "1"}, {"a": "x", "b": "y"}, "1", '"1"', None, {}):
+                both.agree("POST", target, body, JSON)
+
+
 def test_errors_are_those_of_dependencies_first_each_in_the_order_of_its_places(serve):
     def build(kit):
         def first(h: int = kit.Header(), q: int = kit.Query()):
