@@ -2,6 +2,8 @@
 #
 #   make run          build everything, serve examples/hello-python on 127.0.0.1:8000
 #   make test         all tests, Rust and Python
+#   make fuzz         the parsers of the Python framework, FUZZ_SECONDS (30) each
+#   make compat       FastAPI's and Starlette's own test suites against the bridge (about 10 minutes)
 #   make lint         formatting, clippy, ruff, mypy, licences
 #   make fmt          format everything
 #   make bench        measure against FastAPI + uvicorn (about 5 minutes)
@@ -16,7 +18,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-python guests lint lint-code lint-licences fmt bench bench-all bench-net \
+.PHONY: help run test test-rust test-python fuzz compat guests lint lint-code lint-licences fmt bench bench-all bench-net \
 	bench-app bench-features bench-start bench-cores bench-neighbours clean
 
 VENV := .venv
@@ -59,6 +61,14 @@ test-python: $(VENV)/.dev $(HOST_DEV)
 	@echo "==> Python tests"
 	export COVET_RUST_SRC=$${COVET_RUST_SRC:-$$(scripts/rust-src.sh)}; \
 	cd guest-python && COVET_HOST=$(abspath $(HOST_DEV)) $(abspath $(VENV))/bin/python -m pytest --quiet
+
+FUZZ_SECONDS ?= 30
+fuzz:
+	@scripts/need.sh python3
+	guest-python/fuzz/run.sh $(FUZZ_SECONDS)
+
+compat: $(VENV)/.dev
+	tests/compat/run.sh
 
 # The components that the tests run; each is built again only when its sources change.
 guests: $(VENV)/.dev $(HOST_DEV)
