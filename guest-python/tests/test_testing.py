@@ -447,38 +447,38 @@ def test_work_after_the_response_is_done_when_the_request_returns(app: CovetPy) 
         await asyncio.sleep(0.01)
         seen.append(word)
 
-    @app.get("/work")
+    @app.get("/begin")
     def begin(tasks: BackgroundTasks) -> str:
         tasks.add_task(work, "one")
         tasks.add_task(seen.append, "two")
         return "begun"
 
-    assert TestClient(app).get("/work").text == "begun"
+    assert TestClient(app).get("/begin").text == "begun"
     assert seen == ["one", "two"]
 
 
 def test_work_after_the_response_does_not_keep_the_response_back(app: CovetPy) -> None:
     go_on = threading.Event()
 
-    @app.get("/work")
+    @app.get("/begin")
     def begin(tasks: BackgroundTasks) -> str:
         tasks.add_task(asyncio.to_thread, go_on.wait)
         return "begun"
 
-    with TestClient(app) as client, client.stream("GET", "/work") as response:
+    with TestClient(app) as client, client.stream("GET", "/begin") as response:
         assert next(response.iter_raw()) == b"begun"
         go_on.set()
 
 
 def test_work_that_fails_raises_in_the_test(app: CovetPy) -> None:
-    @app.get("/work")
+    @app.get("/begin")
     def begin(tasks: BackgroundTasks) -> str:
         tasks.add_task(lambda: 1 / 0)
         return "begun"
 
     with pytest.raises(ZeroDivisionError):
-        TestClient(app).get("/work")
-    assert TestClient(app, raise_server_exceptions=False).get("/work").text == "begun"
+        TestClient(app).get("/begin")
+    assert TestClient(app, raise_server_exceptions=False).get("/begin").text == "begun"
 
 
 # --- What belongs to one request
@@ -586,13 +586,13 @@ def test_configuration_is_there_at_startup_and_for_work_after_the_response(app: 
     seen = app.state.seen
     app.on_event("startup")(lambda: seen.append(host.config("key")))
 
-    @app.get("/work")
+    @app.get("/begin")
     def begin(tasks: BackgroundTasks) -> str:
         tasks.add_task(lambda: seen.append(host.config("key")))
         return "begun"
 
     with TestClient(app, config={"key": "value"}) as client:
-        client.get("/work")
+        client.get("/begin")
     assert seen == ["value", "value"]
 
 
