@@ -15,6 +15,7 @@ from ._native_scalars import (
     LAX,
     STRICT,
     Check,
+    InvalidConverted,
     Trace,
     check_bounds,
     check_choice,
@@ -155,6 +156,8 @@ def _errors_of(failure: Exception, value: Any) -> list[ErrorDetail]:
     if isinstance(failure, _Refused):
         return failure.errors
     assert isinstance(failure, Invalid), failure
+    if isinstance(failure, InvalidConverted):
+        value = failure.value
     error: ErrorDetail = {"type": failure.type, "loc": [], "msg": failure.message, "input": value}
     if failure.context is not None:
         error["ctx"] = failure.context
@@ -254,6 +257,9 @@ def _late(made: list[Check]) -> Check:
 
 
 def _check_anything(value: Any, trace: Trace | None) -> Any:
+    if trace is not None:
+        # A union takes it rather than a conversion, and another member that fits rather than it.
+        trace.floor(STRICT)
     return value
 
 
@@ -471,7 +477,7 @@ def _table(node: Table, key_check: Check, value_check: Check) -> Check:
         for key, item in value.items():
             good = True
             own = key
-            if not (plain_keys and (any_key or type(key) is str)):
+            if not (plain_keys and ((any_key and trace is None) or type(key) is str)):
                 try:
                     own = key_check(key, trace)
                 except _FAILURES as failure:
@@ -618,7 +624,9 @@ def _field_lines(fields: list[Field], compiler: _Compiler, names: dict[str, Any]
             lines.append(f"{indent} {value} = default{index}")
         else:
             lines.append(f"{indent} pass")
-        if not isinstance(field.node, Anything):
+        if isinstance(field.node, Anything):
+            lines += [f"{indent}elif trace is not None:", f"{indent} trace.floor({STRICT})"]
+        else:
             lines += [
                 f"{indent}else:",
                 f"{indent} try:",
@@ -729,7 +737,8 @@ def _as_list(value: Any, type_: Any, words: str, trace: Trace | None, name: str 
 def _loc(key: Any) -> Any:
     """A key of a mapping in the place of an error."""
     if isinstance(key, str):
-        return key
+        # Half of a surrogate pair has no UTF-8, and pydantic keeps places as UTF-8.
+        return key if key.isascii() else key.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     if isinstance(key, int) and -(1 << 63) <= key < 1 << 63:
         return int(key)
     return repr(key)

@@ -7,6 +7,7 @@ converts is told to the trace, if there is one: a union chooses the member that 
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, DecimalException
 from enum import Enum
@@ -18,7 +19,18 @@ from . import _scalars
 from ._native_types import Enumeration, Scalar
 from ._scalars import Invalid
 
-__all__ = ["EXACT", "LAX", "STRICT", "Check", "Trace", "check_choice", "check_enumeration", "check_scalar", "inline_test"]
+__all__ = [
+    "EXACT",
+    "LAX",
+    "STRICT",
+    "Check",
+    "InvalidConverted",
+    "Trace",
+    "check_choice",
+    "check_enumeration",
+    "check_scalar",
+    "inline_test",
+]
 __all__ += ["check_bounds", "shown", "too_long", "too_short"]
 
 #: How much of a conversion was needed: none, that of a subclass or of a mapping to a record, or another.
@@ -44,6 +56,14 @@ class Trace:
 
 
 Check = Callable[[Any, Trace | None], Any]
+
+
+class InvalidConverted(Invalid):
+    """As `Invalid`; the error shows what the value became, not the value."""
+
+    def __init__(self, value: Any, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.value = value
 
 
 def check_scalar(node: Scalar) -> Check:
@@ -309,10 +329,8 @@ def _check_datetime(value: Any, trace: Trace | None) -> Any:
         trace.floor(LAX)
     if isinstance(value, (str, bytes)):
         return _parsed(_scalars.parse_datetime, value)
-    if isinstance(value, (int, float)) and type(value) is not bool:
-        return _scalars.datetime_of_number(value)
-    if isinstance(value, Decimal):
-        return _scalars.datetime_of_number(float(value))
+    if type(value) is not bool and (number := _number(value)) is not None:
+        return _scalars.datetime_of_number(number)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day)
     raise Invalid("datetime_type", "Input should be a valid datetime")
@@ -334,10 +352,8 @@ def _check_date(value: Any, trace: Trace | None) -> Any:
             message = "Datetimes provided to dates should have zero time - e.g. be exact dates"
             raise Invalid("date_from_datetime_inexact", message)
         return value.date()
-    if isinstance(value, (int, float)) and type(value) is not bool:
-        return _scalars.date_of_number(value)
-    if isinstance(value, Decimal):
-        return _scalars.date_of_number(float(value))
+    if type(value) is not bool and (number := _number(value)) is not None:
+        return _scalars.date_of_number(number)
     raise Invalid("date_type", "Input should be a valid date")
 
 
@@ -350,10 +366,8 @@ def _check_time(value: Any, trace: Trace | None) -> Any:
         trace.floor(LAX)
     if isinstance(value, (str, bytes)):
         return _parsed(_scalars.parse_time, value)
-    if isinstance(value, (int, float)) and type(value) is not bool:
-        return _scalars.time_of_number(value)
-    if isinstance(value, Decimal):
-        return _scalars.time_of_number(float(value))
+    if type(value) is not bool and (number := _number(value)) is not None:
+        return _scalars.time_of_number(number)
     raise Invalid("time_type", "Input should be a valid time")
 
 
@@ -366,11 +380,19 @@ def _check_timedelta(value: Any, trace: Trace | None) -> Any:
         trace.floor(LAX)
     if isinstance(value, (str, bytes)):
         return _parsed(_scalars.parse_timedelta, value)
-    if isinstance(value, (int, float)):
-        return _scalars.timedelta_of_number(value)
-    if isinstance(value, Decimal):
-        return _scalars.timedelta_of_number(float(value))
+    if (number := _number(value)) is not None:
+        return _scalars.timedelta_of_number(number)
     raise Invalid("time_delta_type", "Input should be a valid timedelta")
+
+
+def _number(value: Any) -> float | None:
+    """An integer of 64 bits, or a float; None for what is no number, or larger than those."""
+    if isinstance(value, int) and -_I64 <= value < _I64:
+        return int(value)
+    if isinstance(value, (int, float, Decimal)):
+        with suppress(OverflowError, ValueError):
+            return float(value)
+    return None
 
 
 def _check_uuid(value: Any, trace: Trace | None) -> Any:
@@ -471,7 +493,7 @@ def _bounded(check: Check, type_: Any, bounds: dict[str, Any]) -> Check:
         read = check(value, trace)
         for compare, bound, refusal in tests:
             if not compare(read, bound):
-                raise Invalid(*refusal)
+                raise InvalidConverted(read, *refusal) if type_ is timedelta else Invalid(*refusal)
         return read
 
     return bounded
@@ -561,6 +583,8 @@ class _Lookup:
         elif type_ is int:
             if value in self.ints:
                 return self.ints[value]
+            if self.ints:
+                _checked_size(value)
         elif type_ is bool and value in self.bools:
             return self.bools[value]
         try:
@@ -590,11 +614,19 @@ class _Lookup:
         if not values:
             return _ABSENT
         try:
-            return values.get(check(value, None), _ABSENT)
+            read = check(value, None)
         except Invalid as error:
             if refuse and error.type == "string_unicode" and isinstance(value, str):
                 raise
             return _ABSENT
+        return values.get(_checked_size(read) if check is _check_int else read, _ABSENT)
+
+
+def _checked_size(value: int) -> int:
+    """Only integers of 64 bits are looked for."""
+    if -_I64 <= value < _I64:
+        return value
+    raise Invalid("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
 
 
 def _integers(values: list[Any]) -> dict[int, Any] | None:
@@ -638,7 +670,7 @@ def _is_multiple(value: Any, step: Any) -> bool:
     if isinstance(value, float):
         # As pydantic: within 1e-9.
         if not math.isfinite(value / step):
-            return math.isnan(value)
+            return not math.isfinite(value)
         return not abs(value - math.floor(value / step + 0.5) * step) > 1e-9
     if isinstance(value, Decimal):
         try:

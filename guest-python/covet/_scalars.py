@@ -444,7 +444,11 @@ def _duration(positive: bool, days: int, seconds: int, microseconds: int) -> tim
     if days + size.days > 999_999_999:
         raise _Unreadable(_DAYS_TOO_MANY)
     size += timedelta(days=days)
-    return size if positive else -size
+    try:
+        return size if positive else -size
+    except OverflowError:
+        # Of negative ones there is less than a day less.
+        raise _Unreadable(_DAYS_TOO_MANY) from None
 
 
 def _read_u32(digits: bytes) -> int:
@@ -525,25 +529,42 @@ def _days(year: int, month: int) -> int:
 
 
 def _uuid_error(text: str) -> str | None:
-    """Why a string is no UUID, in the words of the crate `uuid`, which pydantic uses; None if it is one after all."""
-    offset = 0
-    body = text
-    if text.startswith("{") and text.endswith("}"):
-        offset, body = 1, text[1:-1]
-    elif text.startswith("urn:uuid:"):
-        offset, body = 9, text[9:]
-    for index, character in enumerate(body):
-        if character not in _HEX and character != "-":
-            return f"invalid character: found `{character}` at {index + offset}"
-    groups = body.split("-")
-    if len(groups) == 1 and offset == 0:
-        return None if len(body) == 32 else f"invalid length: found {len(body)}"
-    if len(groups) != 5:
-        return f"invalid group count: expected 5, found {len(groups)}"
-    for index, (group, expected) in enumerate(zip(groups, (8, 4, 4, 4, 12), strict=True)):
-        if len(group) != expected:
-            return f"invalid group length in group {index}: expected {expected}, found {len(group)}"
-    return None
+    """Why a string is no UUID, in the words of the crate `uuid`, which pydantic uses; None if it is one after all.
+
+    Places and lengths are in octets of UTF-8, and of a character the crate looks at the last octet of its number only.
+    """
+    size = len(text.encode(errors="replace"))
+    if not 0 < size <= 45:
+        return f"invalid length: found {size}"
+    start, body, is_hyphenated = 0, text, size == 36
+    for prefix, suffix, whole in (("{", "}", 38), ("urn:uuid:", "", 45)):
+        if not is_hyphenated and text.startswith(prefix) and text.endswith(suffix) and size > len(suffix):
+            body = text[len(prefix) : len(text) - len(suffix)]
+            if size == whole:
+                # Of the right length, it is only looked at inside.
+                is_hyphenated, size = True, 36
+            else:
+                start = len(prefix)
+            break
+    hyphens: list[int] = []
+    index = 0
+    for character in body:
+        octet = chr(ord(character) & 0xFF)
+        if octet == "-":
+            hyphens.append(index)
+        elif octet not in _HEX:
+            return f"invalid character: found `{character}` at {index + start}"
+        index += len(character.encode(errors="replace"))
+    if not hyphens and start == 0 and not is_hyphenated:
+        return None if size == 32 and text.isascii() else f"invalid length: found {size}"
+    if len(hyphens) != 4:
+        return f"invalid group count: expected 5, found {len(hyphens) + 1}"
+    for group, (at, begin, expected) in enumerate(zip(hyphens, (0, 9, 14, 19), (8, 4, 4, 4), strict=True)):
+        if at != begin + expected:
+            return f"invalid group length in group {group}: expected {expected}, found {at - begin}"
+    if index == 36 and body.isascii():
+        return None
+    return f"invalid group length in group 4: expected 12, found {size - 24}"
 
 
 _HEX = frozenset("0123456789abcdefABCDEF")
