@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from uuid import UUID
 
 from . import _scalars
+from ._models import InvalidModel
 from ._scalars import Invalid, Parse
 from .params import Param
 
@@ -19,7 +20,7 @@ __all__ = ["COLLECTIONS", "InvalidItems", "bounds_of_items", "is_known_scalar", 
 class InvalidItems(Exception):
     """Items of a list that are not values of its type."""
 
-    def __init__(self, items: list[tuple[int, Invalid]]) -> None:
+    def __init__(self, items: list[tuple[int, Invalid | InvalidModel]]) -> None:
         super().__init__(items)
         self.items = items
 
@@ -46,11 +47,11 @@ def list_reader(parse: Parse, collection: Callable[[list[Any]], Any], info: Para
         if most is not None and collection in (list, tuple) and len(texts) > most:
             raise too_long(len(texts))
         values: list[Any] = []
-        invalid: list[tuple[int, Invalid]] = []
+        invalid: list[tuple[int, Invalid | InvalidModel]] = []
         for index, text in enumerate(texts):
             try:
                 values.append(parse(text))
-            except Invalid as error:
+            except (Invalid, InvalidModel) as error:
                 invalid.append((index, error))
         if invalid:
             raise InvalidItems(invalid)

@@ -83,12 +83,19 @@ class Field:
         try:
             return self.parse(value)
         except InvalidItems as error:
-            errors += [detail_of(item, (*location, index), value[index]) for index, item in error.items]
-        except Invalid as error:
-            errors.append(detail_of(error, location, value))
-        except InvalidModel as error:
-            errors += [{**detail, "loc": (*location, *self._names(detail["loc"]))} for detail in error.errors]
+            for index, item in error.items:
+                self._tell(item, (*location, index), value[index], errors)
+        except (Invalid, InvalidModel) as error:
+            self._tell(error, location, value, errors)
         return None
+
+    def _tell(
+        self, error: Invalid | InvalidModel, location: tuple[str | int, ...], value: Any, errors: list[ErrorDetail]
+    ) -> None:
+        if isinstance(error, Invalid):
+            errors.append(detail_of(error, location, value))
+        else:
+            errors += [{**detail, "loc": (*location, *self._names(detail["loc"]))} for detail in error.errors]
 
     def _names(self, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
         """The place in a model of headers, with the name that the header has."""
@@ -172,7 +179,7 @@ def _info_of(
 ) -> tuple[Any, Param]:
     """The type of a parameter, and what is said about it."""
     info: Param | None = None
-    default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
+    default = REQUIRED if parameter.default is inspect.Parameter.empty or parameter.default is ... else parameter.default
     if get_origin(annotation) is Annotated:
         bare, *metadata = get_args(annotation)
         rest = []
@@ -260,6 +267,8 @@ def _reader(annotation: Any, info: Param, name: str) -> _Reader:
     if isinstance(info, BodyParam):
         model = _model(annotation, info, name)
         return _Reader(model.validate, lambda: model.json_schema("validation"), model=model)
+    while type(annotation).__name__ == "TypeAliasType":
+        annotation = annotation.__value__
     bare, optional = annotation, False
     if get_origin(annotation) in (Union, types.UnionType):
         members = [member for member in get_args(annotation) if member is not type(None)]

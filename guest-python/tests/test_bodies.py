@@ -9,12 +9,16 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
+import ipaddress
 import json
+import pathlib
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NewType, Optional, Union
 from urllib.parse import urlencode
 
 import hypothesis
+import pydantic
 import pytest
 import typing_extensions
 from hypothesis import strategies as st
@@ -714,6 +718,205 @@ def test_dataclasses_are_models_of_parameters_too(serve) -> None:
         ["header", "number"],
         ["header", "x-size"],
     ]
+
+
+# --- Annotations and handlers of every kind
+
+
+UserId = NewType("UserId", int)
+Above = typing_extensions.TypeAliasType("Above", Annotated[int, Field(gt=3)])
+Numbers = typing_extensions.TypeAliasType("Numbers", list[int])
+
+
+def refuse(value: str) -> str:
+    if value == "bad":
+        raise ValueError("is bad")
+    assert value != "worse", "is worse"
+    return value
+
+
+class Validated(BaseModel):
+    x: Annotated[str, pydantic.AfterValidator(refuse)]
+
+
+def decorated(function: Any) -> Any:
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+    return call
+
+
+def decorated_async(function: Any) -> Any:
+    @functools.wraps(function)
+    async def call(*arguments: Any, **named: Any) -> Any:
+        return await function(*arguments, **named)
+
+    return call
+
+
+class Endpoint:
+    def __call__(self, a: int):
+        return [a]
+
+    def method(self, a: int):
+        return [a, 1]
+
+    async def coroutine(self, a: int):
+        return [a, 2]
+
+
+def of_two(a: int, b: int):
+    return [a, b]
+
+
+def add_kinds(kit: Kit) -> None:
+    get, post, query, body = kit.app.get, kit.app.post, kit.Query, kit.Body
+
+    @get("/optional")
+    def optional(a: int | None, b: Optional[int] = None, c: Union[int, None] = 3, e: Optional[list[str]] = query(None)):  # noqa: UP007, UP045
+        return [a, b, c, e]
+
+    @get("/names")
+    def names(a: UserId, b: UserId = 5, c: Above = 4, d: Annotated[Above, query(lt=10)] = 5, e: Numbers = query([])):
+        return [a, b, c, d, e]
+
+    @get("/nested")
+    def nested(
+        a: Annotated[Annotated[int, Field(ge=1)], query(le=5)],
+        b: Annotated[int | None, query(ge=1)] = None,
+        c: Annotated[list[Annotated[int, Field(ge=1)]], query()] = [],  # noqa: B006
+    ):
+        return [a, b, c]
+
+    @get("/pydantic")
+    def of_pydantic(
+        a: pydantic.PositiveInt = 1,
+        b: pydantic.conint(gt=3) = 4,
+        c: pydantic.constr(min_length=2) = "ab",
+        d: pydantic.HttpUrl | None = None,
+        e: pydantic.SecretStr | None = None,
+        f: ipaddress.IPv4Address | None = None,
+        g: pathlib.Path | None = None,
+        h: pydantic.StrictInt = 1,
+        i: pydantic.Json = None,
+    ):
+        return [a, b, c, str(d), str(e), str(f), str(g), h, i]
+
+    @get("/validators")
+    def validators(
+        a: Annotated[int, pydantic.BeforeValidator(lambda value: value * 2)],
+        b: Annotated[str, pydantic.AfterValidator(str.upper)] = "x",
+        c: Annotated[str, pydantic.AfterValidator(refuse)] = "x",
+    ):
+        return [a, b, c]
+
+    @post("/validated")
+    def validated(v: Validated):
+        return v
+
+    @post("/validated-list")
+    def validated_list(v: list[Validated], n: Annotated[int, body(ge=3)] = 3):
+        return v
+
+    @post("/one-or-more")
+    def one_or_more(a: Validated | list[Validated]):
+        return {"a": repr(a)}
+
+    @post("/annotated")
+    def annotated(a: Annotated[int, body()], b: Annotated[str | None, body(max_length=3)] = None):
+        return [a, b]
+
+    @post("/maybe")
+    def maybe(a: list[int] | None = None):
+        return [a]
+
+    @get("/decorated")
+    @decorated
+    def plain(a: int, b: str = "x"):
+        return [a, b]
+
+    @get("/decorated-async")
+    @decorated_async
+    async def asynchronous(a: int, b: str = "x"):
+        return [a, b]
+
+    get("/object")(Endpoint())
+    get("/method")(Endpoint().method)
+    get("/coroutine")(Endpoint().coroutine)
+    get("/partial")(functools.partial(of_two, b=2))
+
+    @get("/bare")
+    def bare(a, b=None):
+        return [a, b]
+
+    @get("/any")
+    def any_(a: Any, b: Any = None):
+        return [a, b]
+
+    @get("/required")
+    def required(c: str = query(...), a: str = query(default="x"), d: Annotated[str, query(alias="D")] = "y"):
+        return [a, c, d]
+
+    @get("/moments")
+    def moments(a: dt.timedelta, b: dt.time = dt.time(1), c: dt.datetime | None = None):
+        return [a.total_seconds(), str(b), str(c)]
+
+    @get("/numbers")
+    def numbers(
+        a: float,
+        b: Annotated[float, query(allow_inf_nan=False)] = 1,
+        c: Annotated[float, query(multiple_of=0.5)] = 1,
+        d: bytes = b"",
+        e: decimal.Decimal = query(decimal.Decimal("1.5"), gt=1),
+    ):
+        return [repr(a), b, c, repr(d), str(e)]
+
+
+KIND_TARGETS = [
+    *["/optional", "/optional?a=1", "/optional?a=1&b=x&c=&e=a&e=b", "/optional?a="],
+    *["/names?a=1", "/names?a=x&b=y", "/names?a=1&c=3&d=11", "/names?a=1&c=5&d=3", "/names?a=1&e=1&e=x", "/names?a=1&e=1"],
+    *["/nested?a=3&b=0&c=0&c=2", "/nested?a=9", "/nested?a=0", "/nested?a=1&b=1&c=3", "/nested?a=x&c=x&c=1&c=0"],
+    *["/pydantic", "/pydantic?a=0&b=3&c=a&d=x&f=1.2.3&g=/a/b&h=5&i=[", "/pydantic?d=https://x.y/z&e=sec&f=1.2.3.4&i=[1]"],
+    *["/validators?a=2", "/validators?a=x", "/validators?a=1&b=q&c=bad", "/validators?a=1&c=worse", "/validators"],
+    *["/decorated?a=1", "/decorated?a=x", "/decorated-async?a=1&b=z", "/decorated-async", "/object?a=1", "/object?a=x"],
+    *["/method?a=1", "/coroutine?a=2", "/partial?a=3", "/partial?a=3&b=9", "/bare", "/bare?a=1&b=2", "/any?a=1", "/any"],
+    *["/required", "/required?c=1&D=2", "/required?c=1&d=2", "/moments?a=90", "/moments?a=P1D&b=10:00&c=2020-01-01"],
+    *["/moments?a=x&b=y&c=z", "/numbers?a=1e3&b=nan", "/numbers?a=nan", "/numbers?a=inf&c=0.7&d=%C3%A9", "/numbers?a=1_0&e=1"],
+]
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    with twins(Instance, add_kinds) as both:
+        yield both
+
+
+@pytest.mark.parametrize("target", KIND_TARGETS)
+def test_annotations_of_every_kind_are_read_as_by_fastapi(kinds: Twins, target: str) -> None:
+    kinds.agree("GET", target)
+
+
+def test_three_dots_mean_that_a_parameter_is_required_wherever_they_are(serve) -> None:
+    app = CovetPy()
+
+    @app.get("/")
+    def handler(a: int = ..., b: Annotated[str, Query()] = ..., c: str = Query(...)):
+        return [a, b, c]
+
+    assert [error["loc"] for error in serve(app).get("/").json()["detail"]] == [["query", name] for name in "abc"]
+
+
+@pytest.mark.parametrize("path", ["/validated", "/validated-list", "/one-or-more", "/annotated", "/maybe"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *[{"x": "a"}, {"x": "bad"}, {"x": "worse"}, [{"x": "bad"}, {"x": "ok"}], {"v": [{"x": "bad"}], "n": 1}],
+        *[{"a": 1, "b": "long!"}, [1, "x"], {"a": None}, None],
+    ],
+)
+def test_bodies_of_every_kind_are_read_as_by_fastapi(kinds: Twins, path: str, body: Any) -> None:
+    kinds.agree("POST", path, body)
 
 
 # --- Forms and files
