@@ -310,7 +310,7 @@ def declare(app: Any, path: Any, query: Any) -> None:
         return [a, f, s, items, o, n, m, x, renamed, sorted(unique), many, choice, name, color, at, day, uid]
 
     @app.get("/required")
-    def required(ids: Annotated[list[int], query()], again: int = query(...), third: Annotated[str, query(min_length=2)] = ...):
+    def required(ids: Annotated[list[int], query()], again: int = query(...), *, third: Annotated[str, query(min_length=2)]):
         return [ids, again, third]
 
 
