@@ -15,9 +15,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from covet import CovetPy, Path, Query, Request, _scalars
-from covet.datastructures import QueryParams, parse_query
 from covet._reading import query_dict as _query_dict
 from covet._reading import query_lists as _query_lists
+from covet.datastructures import QueryParams, parse_query
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
