@@ -28,6 +28,7 @@ from covet import (
     RedirectResponse,
     Request,
     Response,
+    ResponseValidationError,
     ServerSentEvent,
     StreamingResponse,
     XMLResponse,
@@ -447,6 +448,26 @@ def test_a_result_that_does_not_fit_is_a_500_and_the_log_says_where(serve, caplo
         answer = instance.get(path)
         assert (answer.status, answer.json()) == (500, {"detail": "Internal Server Error"})
     assert "the result of the handler does not fit its response model" in caplog.text
+
+
+def test_such_a_result_may_have_a_handler_and_a_tuple_may_have_a_model(serve):
+    app = CovetPy()
+
+    @app.exception_handler(ResponseValidationError)
+    def handler(request, error):
+        return {"errors": [list(one["loc"]) for one in error.errors()]}, 502
+
+    @app.get("/tuple")
+    def of_tuple() -> Base:
+        return {"name": "x", "password": "p"}, 201, {"x-a": "b"}
+
+    app.get("/plain", response_model=Base)(lambda: {})
+    app.get("/around", response_model=Base, middleware=[lambda request, call_next: call_next(request)])(lambda: {})
+    instance = serve(app)
+    answer = instance.get("/tuple")
+    assert (answer.status, answer.json(), answer.header("x-a")) == (201, {"name": "x", "n": 3, "opt": None}, "b")
+    for path in ("/plain", "/around"):
+        assert (instance.get(path).status, instance.get(path).json()) == (502, {"errors": [["name"]]})
 
 
 @pytest.mark.parametrize("depth", [10, 200, 1000, 5000])
