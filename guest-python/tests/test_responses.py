@@ -461,8 +461,8 @@ def test_such_a_result_may_have_a_handler_and_a_tuple_may_have_a_model(serve):
     def of_tuple() -> Base:
         return {"name": "x", "password": "p"}, 201, {"x-a": "b"}
 
-    app.get("/plain", response_model=Base)(lambda: {})
-    app.get("/around", response_model=Base, middleware=[lambda request, call_next: call_next(request)])(lambda: {})
+    app.get("/plain", response_model=Base)(lambda: {"n": 1})
+    app.get("/around", response_model=Base, middleware=[lambda request, call_next: call_next(request)])(lambda: {"n": 1})
     instance = serve(app)
     answer = instance.get("/tuple")
     assert (answer.status, answer.json(), answer.header("x-a")) == (201, {"name": "x", "n": 3, "opt": None}, "b")
