@@ -27,7 +27,7 @@ F_ = TypeVar("F_", bound=Callable[..., Any])
 class CovetPy(Router):
     """An application.
 
-    `title`, `version`, `summary`, `description`, `tags_metadata`, `servers`, `contact`, `license_info` and
+    `title`, `version`, `summary`, `description`, `openapi_tags`, `servers`, `contact`, `license_info` and
     `terms_of_service` are for the OpenAPI document, which is served at `openapi_url`, with pages that show it at `docs_url`
     and `redoc_url` (None: nowhere). `lifespan` is a function from the application to an asynchronous context manager that is
     entered at startup and left at shutdown. With `debug` an unexpected exception is answered with its traceback, which tells
@@ -46,7 +46,7 @@ class CovetPy(Router):
         openapi_url: str | None = "/openapi.json",
         docs_url: str | None = "/docs",
         redoc_url: str | None = "/redoc",
-        tags_metadata: Sequence[Mapping[str, Any]] = (),
+        openapi_tags: Sequence[Mapping[str, Any]] = (),
         servers: Sequence[Mapping[str, Any]] = (),
         contact: Mapping[str, str] | None = None,
         license_info: Mapping[str, str] | None = None,
@@ -71,7 +71,7 @@ class CovetPy(Router):
         self.openapi_url = openapi_url
         self.docs_url = docs_url
         self.redoc_url = redoc_url
-        self.tags_metadata = list(tags_metadata)
+        self.openapi_tags = list(openapi_tags)
         self.servers = list(servers)
         self.contact = contact
         self.license_info = license_info

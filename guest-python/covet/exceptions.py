@@ -6,7 +6,7 @@ from typing import Any
 
 from .types import ErrorDetail
 
-__all__ = ["HTTPException", "HostUnavailable", "RequestValidationError", "ResponseValidationError"]
+__all__ = ["HTTPException", "HostUnavailable", "InvalidBody", "RequestValidationError", "ResponseValidationError"]
 
 
 class HTTPException(Exception):
@@ -31,6 +31,10 @@ class HTTPException(Exception):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(status_code={self.status_code!r}, detail={self.detail!r})"
+
+
+class InvalidBody(HTTPException, ValueError):
+    """A body is not what `request.json()` reads. It is a 400, and a ValueError for whoever catches those."""
 
 
 class RequestValidationError(Exception):

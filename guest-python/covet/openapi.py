@@ -62,8 +62,8 @@ class _Document:
             components["securitySchemes"] = self._security
         if components:
             document["components"] = components
-        if app.tags_metadata:
-            document["tags"] = app.tags_metadata
+        if app.openapi_tags:
+            document["tags"] = app.openapi_tags
         return document
 
     def _paths(self) -> dict[str, Any]:

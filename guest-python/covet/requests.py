@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from . import _bridge, _negotiation
 from ._json import decode_body
 from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
-from .exceptions import HTTPException
+from .exceptions import InvalidBody
 from .forms import FormData, FormLimits, read_form, read_form_sync
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Request:
     def url(self) -> URL:
         """The whole URL, still percent-encoded."""
         return URL(self._record.origin + self._record.target)
+
+    @cached_property
+    def base_url(self) -> URL:
+        """The URL of the root: scheme, host and port."""
+        return URL(self._record.origin + "/")
 
     @property
     def target(self) -> str:
@@ -149,7 +154,7 @@ class Request:
     async def json(self) -> Any:
         """The body read as JSON; the same object each time.
 
-        A body that is not JSON, or is nested too deeply, ends the request with a 400 unless HTTPException is caught.
+        A body that is not JSON, or is nested too deeply, ends the request with a 400 unless InvalidBody is caught.
         """
         if self._json is not _UNREAD:
             return self._json
@@ -160,9 +165,9 @@ class Request:
         try:
             self._json = decode_body(data)
         except RecursionError:
-            raise HTTPException(400, "The body is JSON that is nested too deeply") from None
+            raise InvalidBody(400, "The body is JSON that is nested too deeply") from None
         except ValueError as error:
-            raise HTTPException(400, f"The body is not valid JSON: {error}") from None
+            raise InvalidBody(400, f"The body is not valid JSON: {error}") from None
         return self._json
 
     def form(self, **limits: Unpack[FormLimits]) -> "_FormReading":

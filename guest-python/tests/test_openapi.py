@@ -657,7 +657,7 @@ def test_what_is_said_of_the_application_is_in_the_document() -> None:
         contact={"name": "Me"},
         license_info={"name": "MIT"},
         servers=[{"url": "https://example.com"}],
-        tags_metadata=[{"name": "one", "description": "One"}],
+        openapi_tags=[{"name": "one", "description": "One"}],
     )
     app.get("/", tags=["one"])(lambda: "x")
     document = app.openapi()

@@ -431,3 +431,16 @@ def test_parameters_may_be_parts_of_the_request(serve):
 
     answer = serve(app).get("/7?a=1", headers=[("x-a", "b")])
     assert answer.json() == [7, {"a": "1"}, "b", "State", "/7", "127.0.0.1", True]
+
+
+def test_the_error_of_json_is_a_value_error_too(serve):
+    app = CovetPy()
+
+    @app.post("/")
+    async def index(request: Request):
+        try:
+            return await request.json()
+        except ValueError as error:
+            return {"caught": type(error).__name__, "base": str(request.base_url)}
+
+    assert serve(app).post("/", "{").json() == {"caught": "InvalidBody", "base": "http://testhost:8000/"}

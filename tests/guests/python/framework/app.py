@@ -63,7 +63,7 @@ async def lifespan(app: CovetPy) -> AsyncIterator[dict[str, Any]]:
     yield {"started": True}
 
 
-app = CovetPy(title="Features", version="1.2.3", lifespan=lifespan, tags_metadata=[{"name": "items"}])
+app = CovetPy(title="Features", version="1.2.3", lifespan=lifespan, openapi_tags=[{"name": "items"}])
 
 
 @app.on_event("startup")
