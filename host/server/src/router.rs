@@ -173,6 +173,10 @@ fn check(route: &Route) -> Result<(), RouteError> {
     if !route.pattern.starts_with('/') {
         return Err(RouteError::Pattern { route: display(route), problem: "it must begin with /" });
     }
+    // matchit panics at more of them.
+    if route.pattern.replace("{{", "").matches('{').count() > PLACEHOLDERS_MAX {
+        return Err(RouteError::Pattern { route: display(route), problem: "it has more than 25 placeholders" });
+    }
     let valid = route.method.is_empty() || http::Method::from_bytes(route.method.as_bytes()).is_ok();
     if !valid || route.method.chars().any(|c| c.is_ascii_lowercase()) {
         return Err(RouteError::Method { route: display(route) });
@@ -210,6 +214,9 @@ fn add_empty_rests(tree: &mut Tree, routes: &[Route]) {
         }
     }
 }
+
+/// matchit gives each a letter and panics when there is none left after the last one.
+const PLACEHOLDERS_MAX: usize = 25;
 
 /// Stands for an escaped slash while the path is matched, so that `%2F` stays inside its segment and yet nothing is
 /// decoded twice. A real NUL is refused.
@@ -392,6 +399,16 @@ mod tests {
         let error = Router::new(&routes).err().unwrap().to_string();
         assert_eq!(error, "route GET /a/{y} (f6) conflicts with route GET /a/{x} (f6): both match the same paths");
         assert!(Router::new(&[route("GET", "/a"), route("GET", "/a")]).is_err(), "a route that is there twice");
+    }
+
+    #[test]
+    fn too_many_placeholders_are_refused() {
+        let pattern = |count: usize| (0..count).map(|number| format!("/{{p{number}}}")).collect::<String>();
+        assert!(Router::new(&[route("GET", &pattern(PLACEHOLDERS_MAX))]).is_ok());
+        for count in [PLACEHOLDERS_MAX + 1, 100] {
+            let error = Router::new(&[route("GET", &pattern(count))]).err().unwrap().to_string();
+            assert!(error.ends_with("it has more than 25 placeholders"), "{error}");
+        }
     }
 
     #[test]
