@@ -61,7 +61,7 @@ class Jinja2Templates:
             raise TypeError("Jinja2Templates needs either a directory or an env")
         self.context_processors = list(context_processors)
         self.env: Any = env
-        if env is None:
+        if directory is not None:
             loader = jinja2.FileSystemLoader(directory)
             self.env = jinja2.Environment(loader=loader, autoescape=jinja2.select_autoescape())
         self.env.globals.setdefault("url_for", _url_for)
