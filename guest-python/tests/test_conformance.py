@@ -7,22 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from covet.cli import main
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The application that `covet new` makes."""
     folder = tmp_path_factory.mktemp("conformance") / "shop"
-    assert main(["new", str(folder), "--template", "api"]) == 0
+    covet("new", str(folder), "--template", "api")
     return folder
 
 
-def test_the_document_is_valid(project, capsys):
+def covet(*arguments: str) -> str:
+    """Runs the command in a process of its own, since it imports applications."""
+    command = [sys.executable, "-m", "covet.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_the_document_is_valid(project):
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
-    assert main(["openapi", "main:app", "--project", str(project)]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = json.loads(covet("openapi", "main:app", "--project", str(project)))
     assert document["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(document).validate()
 
