@@ -240,6 +240,9 @@ class Chapter:
             self._end()
             self.options = Options.read(words[2:])
             self.options.config.update(variables)
+        elif words[0] == "uvicorn":
+            self._end()
+            self.options = Options(is_native=True)
         elif words[0] == "cd":
             self.folder = (self.folder / words[1]).resolve()
             self._environment.chdir(self.folder)
@@ -284,6 +287,8 @@ class Options:
 
     isolation: str = "fresh"
     config: dict[str, str] = field(default_factory=dict)
+    #: Served by something else.
+    is_native: bool = False
 
     @classmethod
     def read(cls, words: Sequence[str]) -> "Options":
@@ -318,7 +323,7 @@ class Application:
     def __init__(self, folder: Path, options: Options, covet_host: HostFactory | None) -> None:
         self._folder = folder
         self._options = options
-        self._covet_host = covet_host
+        self._covet_host = None if options.is_native else covet_host
         self._kept: ExitStack | None = None
         self._client: httpx.Client | None = None
 
