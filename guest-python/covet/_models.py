@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ._json import decode_body, encode_json
+from ._nesting import is_nested_too_deeply
 from .types import ErrorDetail
 
 __all__ = [
@@ -79,6 +80,10 @@ class Model(ABC):
 
         What means the same is converted: "1" is an int, 1.0 too, but 1 is no str. Raises InvalidModel.
         """
+
+    def validate_result(self, value: Any) -> Any:
+        """Makes a value of the annotation from what a handler returns, which may be an object with a record's attributes."""
+        return self.validate(value)
 
     @abstractmethod
     def validate_json(self, data: str | bytes) -> Any:
@@ -191,6 +196,8 @@ def json_schemas(
 
 def read_json(data: str | bytes) -> Any:
     """Reads JSON as `json.loads` does. Raises InvalidJSON, also for what is nested too deeply."""
+    if is_nested_too_deeply(data):
+        raise InvalidJSON(0, "nested too deeply")
     try:
         return decode_body(data)
     except json.JSONDecodeError as error:

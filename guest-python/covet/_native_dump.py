@@ -142,15 +142,16 @@ class _Compiler:
         raise AssertionError(node)
 
     def _union(self, node: Union_) -> Convert:
-        records = [(member, self.convert(member) or _same) for member in _records(node)]
+        converts = {member: self.convert(member) or _same for member in _records(node)}
+        records = list(converts)
         if not records:
             return infer
 
         def convert(value: Any) -> Any:
             if type(value) in _PLAIN:
                 return value
-            record = _record_of([record for record, _ in records], value)
-            return infer(value) if record is None else dict(records)[record](value)
+            record = _record_of(records, value)
+            return infer(value) if record is None else converts[record](value)
 
         return convert
 
@@ -198,7 +199,7 @@ class _Options:
             case Collection() if isinstance(value, (list, tuple)):
                 return self._items([node.item] * len(value), value, include, exclude)
             case Collection() if isinstance(value, (set, frozenset)):
-                return [self.dump(node.item, item, None, None) for item in value]
+                return [self.dump(node.item, item, include, exclude) for item in value]
             case Fixed() if isinstance(value, (list, tuple)) and len(value) == len(node.items):
                 return self._items(node.items, value, include, exclude)
             case Table() if isinstance(value, Mapping):
@@ -401,7 +402,7 @@ def _of(type_: Any, convert: Convert) -> Convert:
 def _float(value: Any) -> Any:
     if type(value) is float:
         return value if value - value == 0.0 else None
-    return float(value) if type(value) is int else infer(value)
+    return _float(float(value)) if isinstance(value, (int, Decimal)) else infer(value)
 
 
 def _datetime(value: datetime) -> str:

@@ -71,6 +71,12 @@ class NativeModel(Model):
         except _ENDS as failure:
             raise _invalid(failure, value) from None
 
+    def validate_result(self, value: Any) -> Any:
+        try:
+            return self._check(value, None)
+        except _ENDS:
+            return self.validate(_of_attributes(self.node, value, _DEPTH_MAX))
+
     def validate_json(self, data: str | bytes) -> Any:
         value = read_json(data)
         try:
@@ -108,11 +114,7 @@ class NativeModel(Model):
         exclude_defaults: bool = False,
         exclude_none: bool = False,
     ) -> str:
-        try:
-            valid = self._check(value, None)
-        except _FAILURES:
-            # Objects of other classes that have the attributes of a record.
-            valid = self.validate(_of_attributes(self.node, value, _DEPTH_MAX))
+        valid = self.validate_result(value)
         if include is None and exclude is None and by_alias and not exclude_defaults and not exclude_none:
             return encode_json(self._dumper.plain(valid))
         dumped = self._dumper.dump(
@@ -280,14 +282,12 @@ def _checked(item: Check, bounds: Callable[[Any], None]) -> Check:
 
 
 def _union(members: list[tuple[str, Check]], exact: frozenset[Any]) -> Check:
-    def check(value: Any, trace: Trace | None) -> Any:
-        if type(value) in exact:
-            return value
+    def choose(value: Any, known: dict[tuple[int, int], Any]) -> tuple[Any, Trace | None]:
         errors: list[ErrorDetail] | None = None
         best: Trace | None = None
         result: Any = None
         for label, member in members:
-            own = Trace()
+            own = Trace(known)
             try:
                 read = member(value, own)
             except _FAILURES as failure:
@@ -295,19 +295,47 @@ def _union(members: list[tuple[str, Check]], exact: frozenset[Any]) -> Check:
                     errors = _collect(errors, failure, label, value)[:ERRORS_MAX]
                 continue
             if own.exactness == EXACT and own.fields is None:
-                return read
+                return read, None
             if best is None or _is_better(own, best):
                 best, result = own, read
         if best is None:
             assert errors is not None
             raise _Refused(errors)
-        if trace is not None:
+        return result, best
+
+    def check(value: Any, trace: Trace | None) -> Any:
+        if type(value) in exact:
+            return value
+        if trace is None:
+            return choose(value, {})[0]
+        result, best = _known(choose, value, trace.known) if type(value) in (dict, list) else choose(value, trace.known)
+        if best is not None:
             trace.floor(best.exactness)
             if best.fields is not None:
                 trace.add_fields(best.fields)
         return result
 
     return check
+
+
+def _known(
+    choose: Callable[[Any, Any], tuple[Any, Trace | None]], value: Any, known: dict[tuple[int, int], Any]
+) -> tuple[Any, Trace | None]:
+    """What a union has found for a value, if it has been asked already."""
+    key = (id(choose), id(value))
+    found: tuple[Any, Trace | None] = (None, None)
+    errors: list[ErrorDetail] | None = None
+    if key not in known:
+        try:
+            found = choose(value, known)
+        except _Refused as refused:
+            errors = refused.errors
+        # The value is kept, so that no other one has its identity meanwhile.
+        known[key] = value, found, errors
+    _, found, errors = known[key]
+    if errors is not None:
+        raise _Refused([{**error, "loc": error["loc"].copy()} for error in errors])
+    return found
 
 
 def _is_better(new: Trace, best: Trace) -> bool:
@@ -442,13 +470,14 @@ def _finished_tuple(read: list[Any], errors: list[ErrorDetail] | None, least: in
 
 
 def _sequence(node: Collection, compiler: _Compiler) -> Check:
+    if isinstance(node.item, Anything):
+        return _check_sequence
     item_check = _list(Collection(list, node.item), compiler)
 
     def check(value: Any, trace: Trace | None) -> Any:
         if type(value) is list:
             return item_check(value, trace)
-        if not isinstance(value, Sequence):
-            raise Invalid("is_instance_of", "Input should be an instance of Sequence", {"class": "Sequence"})
+        _check_sequence(value, trace)
         type_: Any = type(value)
         if isinstance(value, (str, bytes)):
             message = f"'{type_.__name__}' instances are not allowed as a Sequence value"
@@ -459,6 +488,13 @@ def _sequence(node: Collection, compiler: _Compiler) -> Check:
         return type_(*read) if hasattr(type_, "_fields") else type_(read)
 
     return check
+
+
+def _check_sequence(value: Any, trace: Trace | None) -> Any:
+    # Of anything, pydantic takes a string for a sequence too.
+    if not isinstance(value, Sequence):
+        raise Invalid("is_instance_of", "Input should be an instance of Sequence", {"class": "Sequence"})
+    return value
 
 
 def _table(node: Table, key_check: Check, value_check: Check) -> Check:
@@ -515,8 +551,9 @@ def _dataclass(node: Record, compiler: _Compiler) -> Check:
         "   return value",
         "  if not isinstance(value, dict):",
         "   raise Invalid('dataclass_type', MESSAGE, {'class_name': NAME})",
+        f" is_strange = len(value) != {len(fields)}",
         *_field_lines(fields, compiler, names),
-        f" if len(value) != {len(fields)}:",
+        " if is_strange:",
         "  errors = strange_keys(value, errors)",
         " if errors is not None:",
         "  raise Refused(errors)",
@@ -614,6 +651,8 @@ def _field_lines(fields: list[Field], compiler: _Compiler, names: dict[str, Any]
             lines.append(f" if not ({test}):")
             indent = "  "
         lines.append(f"{indent}if {value} is ABSENT:")
+        # If a field is not there, another key may be in its place.
+        lines.append(f"{indent} is_strange = True")
         if field.required:
             lines.append(f"{indent} errors = missing(errors, {key}, value)")
         elif field.factory is not None:
@@ -622,8 +661,6 @@ def _field_lines(fields: list[Field], compiler: _Compiler, names: dict[str, Any]
         elif field.default is not ABSENT:
             names[f"default{index}"] = field.default
             lines.append(f"{indent} {value} = default{index}")
-        else:
-            lines.append(f"{indent} pass")
         if isinstance(field.node, Anything):
             lines += [f"{indent}elif trace is not None:", f"{indent} trace.floor({STRICT})"]
         else:
@@ -762,13 +799,12 @@ def _of_attributes(node: Node, value: Any, depth: int) -> Any:
     match node:
         case Nullable() | Checked() | Alias():
             return _of_attributes(node.item, value, depth - 1) if value is not None else None
-        case Record() if node.kind != "named-tuple" and not isinstance(value, node.cls if node.kind == "dataclass" else dict):
+        case Record() if node.kind != "named-tuple" and not (node.kind == "dataclass" and isinstance(value, node.cls)):
             if isinstance(value, Mapping):
-                items = {name: (item, None) for name, item in value.items()}
-                fields = {field.alias: field for field in node.fields}
+                nodes = {field.alias: field.node for field in node.fields}
                 return {
-                    name: _of_attributes(fields[name].node, item, depth - 1) if name in fields else item
-                    for name, (item, _) in items.items()
+                    name: _of_attributes(nodes[name], item, depth - 1) if name in nodes else item
+                    for name, item in value.items()
                 }
             if type(value).__module__ in ("builtins", "datetime", "collections"):
                 return value
@@ -781,6 +817,10 @@ def _of_attributes(node: Node, value: Any, depth: int) -> Any:
             return [_of_attributes(node.item, item, depth - 1) for item in value]
         case Fixed() if isinstance(value, (list, tuple)) and len(value) == len(node.items):
             return [_of_attributes(item, one, depth - 1) for item, one in zip(node.items, value, strict=True)]
+        case Union_():
+            # Whatever member it is: each has the attributes that it knows.
+            records = [member for member in node.members if isinstance(member, Record)]
+            return _of_attributes(records[0], value, depth - 1) if len(records) == 1 else value
         case Table() if isinstance(value, Mapping):
             return {key: _of_attributes(node.value, item, depth - 1) for key, item in value.items()}
     return value

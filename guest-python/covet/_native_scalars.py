@@ -40,10 +40,13 @@ LAX, STRICT, EXACT = range(3)
 class Trace:
     """What a union has to know of the way in which a member took a value."""
 
-    __slots__ = ("exactness", "fields")
+    __slots__ = ("exactness", "fields", "known")
 
-    def __init__(self) -> None:
+    def __init__(self, known: dict[tuple[int, int], Any]) -> None:
         self.exactness = EXACT
+        #: What unions inside of this one have found for the values that they were asked for: several members may ask for the
+        #: same, and those inside of them again, which doubles with each level.
+        self.known = known
         #: How many fields of records were given; None if there is no record.
         self.fields: int | None = None
 
@@ -238,10 +241,11 @@ def _check_bool(value: Any, trace: Trace | None) -> Any:
         trace.floor(LAX)
     if isinstance(value, (str, bytes)):
         return _parsed(_scalars.parse_bool, value, "bool_parsing", "a valid boolean, unable to interpret input")
-    if isinstance(value, (int, float, Decimal)) and -_I64 <= value < _I64:
-        if value == 0 or value == 1:
-            return bool(value)
-        if value == int(value):
+    number = _number(value)
+    if number is not None and -_I64 <= number < _I64:
+        if number == 0 or number == 1:
+            return bool(number)
+        if number == int(number):
             raise Invalid("bool_parsing", "Input should be a valid boolean, unable to interpret input")
     raise Invalid("bool_type", "Input should be a valid boolean")
 
@@ -260,12 +264,14 @@ def _check_int(value: Any, trace: Trace | None) -> Any:
     if isinstance(value, (float, Decimal)):
         if not math.isfinite(value):
             raise Invalid("finite_number", "Input should be a finite number")
-        if value % 1 != 0:
+        if value.as_integer_ratio()[1] != 1:
             raise Invalid("int_from_float", "Input should be a valid integer, got a number with a fractional part")
         if isinstance(value, float) and not -_I64 < value < _I64:
             message = "Unable to parse input string as an integer, exceeded maximum size"
             raise Invalid("int_parsing_size", message)
         return int(value)
+    if isinstance(value, Enum) and isinstance(value.value, int):
+        return value.value
     raise Invalid("int_type", "Input should be a valid integer")
 
 
@@ -281,7 +287,7 @@ def _check_float(value: Any, trace: Trace | None) -> Any:
     if isinstance(value, (int, float, Decimal)):
         try:
             return float(value)
-        except (OverflowError, ValueError):
+        except (ArithmeticError, ValueError):
             pass
     raise Invalid("float_type", "Input should be a valid number")
 
@@ -390,7 +396,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, int) and -_I64 <= value < _I64:
         return int(value)
     if isinstance(value, (int, float, Decimal)):
-        with suppress(OverflowError, ValueError):
+        with suppress(ArithmeticError, ValueError):
             return float(value)
     return None
 
@@ -403,9 +409,13 @@ def _check_uuid(value: Any, trace: Trace | None) -> Any:
     if isinstance(value, str):
         return _scalars.parse_uuid(_checked_unicode(value))
     if isinstance(value, bytes):
+        # As text, or as its octets.
+        with suppress(Invalid, UnicodeDecodeError):
+            return _scalars.parse_uuid(value.decode())
         if len(value) == 16:
             return UUID(bytes=value)
-        return _parsed(_scalars.parse_uuid, value, "uuid_parsing", "a valid UUID")
+        error = f"invalid length: expected 16 bytes, found {len(value)}"
+        raise Invalid("uuid_parsing", f"Input should be a valid UUID, {error}", {"error": error})
     raise Invalid("uuid_type", "UUID input should be a string, bytes or UUID object")
 
 
@@ -626,7 +636,7 @@ def _checked_size(value: int) -> int:
     """Only integers of 64 bits are looked for."""
     if -_I64 <= value < _I64:
         return value
-    raise Invalid("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
+    raise InvalidConverted(value, "int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
 
 
 def _integers(values: list[Any]) -> dict[int, Any] | None:

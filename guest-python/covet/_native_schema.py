@@ -81,11 +81,9 @@ class _Builder:
             case Enumeration():
                 return self._definition(_Key(node.cls.__name__, node.cls, (), None), lambda: _enumeration(node))
             case Nullable():
-                inner = self.schema(node.item, mode)
-                members = inner["anyOf"] if inner.keys() == {"anyOf"} else [inner]
-                return {"anyOf": [*members, {"type": "null"}]}
+                return _any_of([self.schema(node.item, mode), {"type": "null"}])
             case Union_():
-                return {"anyOf": _flattened([self.schema(member, mode) for member in node.members])}
+                return _any_of([self.schema(member, mode) for member in node.members])
             case Collection():
                 unique = {"uniqueItems": True} if node.cls in (set, frozenset) else {}
                 lengths = _lengths(node.least, node.most, "Items")
@@ -206,10 +204,8 @@ class _Builder:
             schema["patternProperties"] = {pattern: values}
         else:
             schema["additionalProperties"] = values or True
-        keys.pop("type", None)
-        if isinstance(node.key, Scalar) and node.key.cls not in (str, UUID, datetime, date, time, timedelta, bytes):
-            keys = {}
-        if keys:
+        if (keys.get("type") == "string" and len(keys) > 1) or "$ref" in keys:
+            keys.pop("type", None)
             schema["propertyNames"] = keys
         return {**schema, **_lengths(node.least, node.most, "Properties")}
 
@@ -262,14 +258,14 @@ def _lengths(least: int | None, most: int | None, what: str) -> dict[str, Any]:
     return {name: length for name, length in lengths.items() if length is not None}
 
 
-def _flattened(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The members of a union, each once."""
+def _any_of(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """One of several schemas, each of them once."""
     flat: list[dict[str, Any]] = []
     for member in members:
         for one in member["anyOf"] if member.keys() == {"anyOf"} else [member]:
             if one not in flat:
                 flat.append(one)
-    return flat
+    return flat[0] if len(flat) == 1 else {"anyOf": flat}
 
 
 def _has_reference(schema: Any) -> bool:

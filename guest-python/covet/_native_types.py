@@ -220,11 +220,8 @@ def node_of(annotation: Any, bounds: Mapping[str, Any]) -> Node:
         raise TypeError(f"{_shown(annotation)} cannot be validated: {unknown}") from None
 
 
-def label_of(node: Node, open_: tuple[Node, ...] = ()) -> str:
-    """The name of a node in the `loc` of a union's error."""
-    if node in open_:
-        return "..."
-    open_ += (node,)
+def label_of(node: Node, open_: tuple[Alias, ...] = ()) -> str:
+    """The name of a node in the `loc` of a union's error; an alias inside of itself is `...`."""
     match node:
         case Anything():
             return "any"
@@ -243,7 +240,9 @@ def label_of(node: Node, open_: tuple[Node, ...] = ()) -> str:
         case Collection():
             item = label_of(node.item, open_)
             if node.cls is Sequence:
-                python = "chain[is-instance[Sequence],function-wrap[sequence_validator()]]"
+                python = "is-instance[Sequence]"
+                if not isinstance(node.item, Anything):
+                    python = f"chain[{python},function-wrap[sequence_validator()]]"
                 return f"json-or-python[json=list[{item}],python={python}]"
             return f"tuple[{item}, ...]" if node.cls is tuple else f"{node.cls.__name__}[{item}]"
         case Fixed():
@@ -253,7 +252,7 @@ def label_of(node: Node, open_: tuple[Node, ...] = ()) -> str:
         case Checked():
             return f"function-after[{', '.join(node.bounds)}(), {label_of(node.item, open_)}]"
         case Alias():
-            return label_of(node.item, open_)
+            return "..." if node in open_ else label_of(node.item, (*open_, node))
         case Record():
             return node.name
     raise AssertionError(node)
@@ -293,6 +292,8 @@ class _Reader:
         self.records: dict[Any, Record] = {}
         self.aliases: dict[Any, Alias] = {}
         self.used: set[Any] = set()
+        #: The modules of the type aliases that are being read: forward references in them are names of theirs.
+        self.modules: list[str] = []
 
     def read(self, annotation: Any, variables: Mapping[Any, Any]) -> Node:
         if annotation is None:
@@ -302,7 +303,7 @@ class _Reader:
         if isinstance(annotation, TypeVar):
             return self._variable(annotation, variables)
         if isinstance(annotation, (str, ForwardRef)):
-            raise _Unknown(f"the forward reference {annotation!r} is not resolved")
+            return self.read(self._resolved(annotation), variables)
         if hasattr(annotation, "__supertype__"):
             return self.read(annotation.__supertype__, variables)
         if type(annotation).__name__ == "TypeAliasType":
@@ -375,6 +376,13 @@ class _Reader:
             return self.read(variable.__bound__, variables)
         return Anything()
 
+    def _resolved(self, reference: str | ForwardRef) -> Any:
+        text = reference if isinstance(reference, str) else reference.__forward_arg__
+        try:
+            return eval(text, dict(vars(sys.modules[self.modules[-1]])))
+        except (IndexError, KeyError, NameError, SyntaxError, TypeError):
+            raise _Unknown(f"the forward reference {text!r} is not resolved") from None
+
     def _alias(self, alias: Any, arguments: tuple[Any, ...], variables: Mapping[Any, Any]) -> Node:
         key = (alias, tuple(variables.get(argument, argument) for argument in arguments))
         if key in self.aliases:
@@ -382,10 +390,13 @@ class _Reader:
             return self.aliases[key]
         own = dict(zip(alias.__type_params__, key[1], strict=False))
         self.aliases[key] = reference = Alias(alias.__name__, Anything())
+        self.modules.append(alias.__module__)
         try:
             reference.item = self.read(alias.__value__, own)
         except NameError as error:
             raise _Unknown(str(error)) from None
+        finally:
+            self.modules.pop()
         if key in self.used:
             return reference
         del self.aliases[key]

@@ -20,6 +20,7 @@ from pydantic._internal import _dataclasses, _model_construction, _repr
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import SchemaError
 
 from ._models import ERRORS_MAX, InvalidModel, Mode, Model, StringField, read_json
 
@@ -39,10 +40,12 @@ class PydanticModel(Model):
             self.adapter: TypeAdapter[Any] = TypeAdapter(annotated)
             # A forward reference that cannot be resolved makes an adapter that fails at its first use.
             self.adapter.rebuild(force=False, raise_errors=True)
-        except (PydanticUserError, NameError) as error:
+        except (PydanticUserError, SchemaError, NameError, RuntimeError) as error:
             raise TypeError(f"{annotation!r} cannot be validated: {error}") from None
         self._validate = self.adapter.validator.validate_python
         self._validate_json = self.adapter.validator.validate_json
+        #: Whether JSON gives the same values when it is read without Python objects in between.
+        self._is_direct = not _depends_on_mode(self.adapter.core_schema)
         self._to_python = self.adapter.serializer.to_python
         self._to_json = self.adapter.serializer.to_json
 
@@ -54,11 +57,13 @@ class PydanticModel(Model):
             raise _invalid(error) from None
 
     def validate_json(self, data: str | bytes) -> Any:
-        try:
-            return self._validate_json(data)
-        except ValidationError:
-            # Of JSON, pydantic tells other errors than of Python objects, and other errors of what is no JSON than `json`.
-            return self.validate(read_json(data))
+        if self._is_direct:
+            try:
+                return self._validate_json(data)
+            except ValidationError:
+                # Of JSON, pydantic tells other errors than of Python objects, and of what is no JSON others than `json`.
+                pass
+        return self.validate(read_json(data))
 
     def validate_strings(self, value: Any) -> Any:
         return self.validate(value)
@@ -68,9 +73,9 @@ class PydanticModel(Model):
         if model is None:
             return None
         return [
-            (name, _is_sequence(field.annotation), field.is_required())
+            (name, in_list or _is_sequence(field.annotation), field.is_required())
             for own, field in model.model_fields.items()
-            for name in _names(own, field, model)
+            for name, in_list in _names(own, field, model).items()
         ]
 
     @property
@@ -124,16 +129,28 @@ def _invalid(error: ValidationError) -> InvalidModel:
     return InvalidModel(error.errors(include_url=False)[:ERRORS_MAX])  # type: ignore[arg-type]
 
 
-def _names(own: str, field: FieldInfo, model: type[BaseModel]) -> list[str]:
-    """The names by which a field is found in a mapping."""
+def _depends_on_mode(schema: Any) -> bool:
+    """Whether values are chosen otherwise when they come from JSON: by a union, or by strictness. FastAPI's never do."""
+    if isinstance(schema, Mapping):
+        if schema.get("type") == "union" or schema.get("strict") is True:
+            return True
+        return any(_depends_on_mode(part) for key, part in schema.items() if key not in ("metadata", "serialization"))
+    return isinstance(schema, (list, tuple)) and any(map(_depends_on_mode, schema))
+
+
+def _names(own: str, field: FieldInfo, model: type[BaseModel]) -> dict[str, bool]:
+    """The names by which a field is found in a mapping, and whether it is then one of several values."""
     alias = field.validation_alias if field.validation_alias is not None else field.alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
-    paths = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
-    names = [name for name in paths if isinstance(name, str)]
+    names: dict[str, bool] = {}
+    for choice in choices:
+        path = choice.path if isinstance(choice, AliasPath) else [choice]
+        if isinstance(path[0], str):
+            names[path[0]] = len(path) > 1
     config = model.model_config
     if not names or config.get("populate_by_name") or config.get("validate_by_name"):
-        names.append(own)
-    return list(dict.fromkeys(names))
+        names[own] = False
+    return names
 
 
 def _is_sequence(annotation: Any) -> bool:
