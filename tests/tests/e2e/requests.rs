@@ -79,7 +79,7 @@ fn a_body_arrives_in_whatever_size_and_form() {
 fn json_is_read_and_bad_json_is_the_clients_fault() {
     let host = Host::run("python/probe", &[]);
     assert_eq!(host.post("/echo-json", r#"{"a": [1, "ä"]}"#).json(), json!({"a": [1, "ä"]}));
-    for bad in ["", "{", "nope", "\u{feff}{}", "[1,]"] {
+    for bad in ["", "{", "nope", "[1,]"] {
         let status = host.post("/echo-json", bad).status;
         assert!((400..500).contains(&status), "{bad:?}: {status}");
     }
@@ -87,7 +87,11 @@ fn json_is_read_and_bad_json_is_the_clients_fault() {
 }
 
 #[test]
-fn reading_a_body_twice_is_an_error_of_the_handler() {
+fn a_body_can_be_read_again_unless_it_was_read_as_a_stream() {
     let host = Host::run("python/probe", &[]);
-    assert!(host.post("/twice", "x").json()["error"].as_str().is_some_and(|message| !message.is_empty()));
+    for size in [1, 100_000] {
+        assert_eq!(host.post("/twice", "x".repeat(size)).json()["same"], true, "{size}");
+        let answer = host.post("/twice/stream", "x".repeat(size)).json();
+        assert!(answer["error"].as_str().is_some_and(|message| message.contains("as a stream")), "{size}: {answer}");
+    }
 }

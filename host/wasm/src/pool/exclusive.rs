@@ -154,8 +154,10 @@ impl Exclusive {
         }
         let is_worn = instance.is_worn(&self.options);
         if self.isolation == Isolation::Reuse {
-            // componentize-py leaks some bytes per call.
-            let is_full = instance.memory_bytes() > self.app.limits.memory_bytes_max / 4 * 3;
+            // componentize-py leaks some bytes per call, and what a request keeps stays: one that was refused memory would fail
+            // all that follow.
+            let is_full =
+                instance.memory_refused() || instance.memory_bytes() > self.app.limits.memory_bytes_max / 4 * 3;
             return match instance.is_clean() {
                 false => Err(Discard::Handles),
                 true if is_worn || is_full => Err(Discard::Used),

@@ -120,10 +120,17 @@ async def upload_timeout(ms: int, request: Request):
 
 @app.post("/twice")
 async def twice(request: Request):
-    """The second read of a body is an error."""
-    await request.body()
+    """A body can be read again."""
+    return {"same": await request.body() == await request.body() == (await request.text()).encode()}
+
+
+@app.post("/twice/stream")
+async def twice_as_stream(request: Request):
+    """A body that was read as a stream is gone."""
+    async for _ in request.stream():
+        pass
     try:
-        await request.body()
+        return {"body": await request.text()}
     except RuntimeError as error:
         return {"error": str(error)}
 
