@@ -33,9 +33,7 @@ def Depends(dependency: Callable[..., Any] | None = None, *, use_cache: bool = T
     return Dependency(dependency, use_cache, ())
 
 
-def Security(
-    dependency: Callable[..., Any] | None = None, *, scopes: Sequence[str] = (), use_cache: bool = True
-) -> Any:
+def Security(dependency: Callable[..., Any] | None = None, *, scopes: Sequence[str] = (), use_cache: bool = True) -> Any:
     """As `Depends`, with scopes: they are in the OpenAPI document, and what depends below it can ask for them.
 
     A parameter of type `SecurityScopes` has the scopes of all `Security` on the way to its function.
