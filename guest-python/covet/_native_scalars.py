@@ -511,10 +511,11 @@ def _bounded(check: Check, type_: Any, bounds: dict[str, Any]) -> Check:
 
 def _refusal(type_: Any, name: str, bound: Any) -> tuple[str, str, dict[str, Any]]:
     error, words = _WORDS[name]
-    context = bound
     if type_ is timedelta:
-        context = _human(bound)
-    elif type_ not in (int, float):
+        context: Any = _human(bound)
+    elif type_ in (int, float):
+        context = type_(bound)
+    else:
         context = _iso(bound)
     return error, f"Input should be {words} {shown(context)}", {name: context}
 

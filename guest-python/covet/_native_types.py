@@ -221,7 +221,7 @@ def node_of(annotation: Any, bounds: Mapping[str, Any]) -> Node:
 
 
 def label_of(node: Node, open_: tuple[Alias, ...] = ()) -> str:
-    """The name of a node in the `loc` of a union's error; an alias inside of itself is `...`."""
+    """The name of a node in the `loc` of a union's error. An alias inside of itself is `...`."""
     match node:
         case Anything():
             return "any"
@@ -234,11 +234,12 @@ def label_of(node: Node, open_: tuple[Alias, ...] = ()) -> str:
             kind = f"{node.kind.__name__}-" if node.kind is not None else ""
             return f"{kind}enum[{node.cls.__qualname__}]"
         case Nullable():
-            return f"nullable[{label_of(node.item, open_)}]"
+            return f"nullable[{_label_inside(node.item, open_)}]"
         case Union_():
-            return f"union[{','.join(label_of(member, open_) for member in node.members)}]"
+            return f"union[{','.join(_label_inside(member, open_) for member in node.members)}]"
         case Collection():
-            item = label_of(node.item, open_)
+            # pydantic makes the label of a list when it is needed, and those of others when it makes their validators.
+            item = label_of(node.item, open_) if node.cls is list else _label_inside(node.item, open_)
             if node.cls is Sequence:
                 python = "is-instance[Sequence]"
                 if not isinstance(node.item, Anything):
@@ -246,16 +247,20 @@ def label_of(node: Node, open_: tuple[Alias, ...] = ()) -> str:
                 return f"json-or-python[json=list[{item}],python={python}]"
             return f"tuple[{item}, ...]" if node.cls is tuple else f"{node.cls.__name__}[{item}]"
         case Fixed():
-            return f"tuple[{', '.join(label_of(item, open_) for item in node.items)}]"
+            return f"tuple[{', '.join(_label_inside(item, open_) for item in node.items)}]"
         case Table():
-            return f"dict[{label_of(node.key, open_)},{label_of(node.value, open_)}]"
+            return f"dict[{_label_inside(node.key, open_)},{_label_inside(node.value, open_)}]"
         case Checked():
-            return f"function-after[{', '.join(node.bounds)}(), {label_of(node.item, open_)}]"
+            return f"function-after[{', '.join(node.bounds)}(), {_label_inside(node.item, open_)}]"
         case Alias():
             return "..." if node in open_ else label_of(node.item, (*open_, node))
         case Record():
             return node.name
     raise AssertionError(node)
+
+
+def _label_inside(node: Node, open_: tuple[Alias, ...]) -> str:
+    return "..." if isinstance(node, Alias) else label_of(node, open_)
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -599,7 +604,8 @@ def _checked_bounds(type_: Any, bounds: dict[str, Any]) -> dict[str, Any]:
                 if converted[name] != value:
                     raise ValueError(value)
             elif type_ is float:
-                converted[name] = float(value)
+                # As it was said: the schema has it like that.
+                converted[name] = value if type(value) is int else float(value)
             elif type_ is Decimal:
                 converted[name] = value if isinstance(value, Decimal) else Decimal(str(value))
             elif not isinstance(value, type_):

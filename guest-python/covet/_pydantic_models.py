@@ -20,8 +20,9 @@ from pydantic._internal import _dataclasses, _model_construction, _repr
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import SchemaError
+from pydantic_core import PydanticSerializationError, SchemaError
 
+from ._json import encode_json
 from ._models import ERRORS_MAX, InvalidModel, Mode, Model, StringField, read_json
 
 __all__ = ["PydanticModel"]
@@ -91,7 +92,11 @@ class PydanticModel(Model):
             valid = self._validate(value, from_attributes=True)
         except ValidationError as error:
             raise _invalid(error) from None
-        return self._to_json(valid, by_alias=by_alias, **options).decode()
+        try:
+            return self._to_json(valid, by_alias=by_alias, **options).decode()
+        except PydanticSerializationError:
+            # Text with half of a surrogate pair, which JSON can have, and UTF-8 cannot.
+            return encode_json(self.serialize(valid, by_alias=by_alias, **options))
 
     @classmethod
     def _schemas(

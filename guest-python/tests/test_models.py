@@ -1063,6 +1063,16 @@ def test_models_of_pydantic_say_what_they_say_to_fastapi() -> None:
     assert outcome(model_of(list[Validated], constraints={"min_length": 1}).validate, [])[0]["type"] == "too_short"
 
 
+def test_text_that_has_no_utf_8_is_written_all_the_same() -> None:
+    class Text(pydantic.BaseModel):
+        text: str
+
+    for annotation in (Text, Movie):
+        model = model_of(annotation)
+        read = model.validate_json('{"text": "\\ud800", "title": "\\ud800"}')
+        assert "\ud800" in model.dump_json(read)
+
+
 WITHOUT_PYDANTIC = """
 import sys
 from dataclasses import dataclass
