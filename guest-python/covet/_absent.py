@@ -1,11 +1,17 @@
-"""Stand-ins for modules of the standard library that need what a component does not have.
+"""Stand-ins for what the standard library needs and a component does not have.
 
-Only for `ssl`, which anyio, httpx and others import at the top although most of what they do needs none of it. The names
-are there, contexts can be made and configured, and what would encrypt says why it cannot.
+For `ssl`, which anyio, httpx and others import at the top although most of what they do needs none of it: the names are
+there, contexts can be made and configured, and what would encrypt says why it cannot. And for temporary files without a
+name, in which Starlette and others keep large uploads: they are in memory.
 """
 
 import enum
+import io
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import spec_from_file_location
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -13,13 +19,67 @@ __all__ = ["install"]
 
 
 def install() -> None:
-    """Puts the stand-ins where `import` finds them, unless the real ones can be imported."""
-    if "ssl" in sys.modules:
-        return
-    try:
-        import ssl  # noqa: F401
-    except ImportError:
-        sys.modules["ssl"] = _ssl()
+    """Puts the stand-ins where `import` finds them. Before the application is imported."""
+    if "ssl" not in sys.modules:
+        try:
+            import ssl  # noqa: F401
+        except ImportError:
+            sys.modules["ssl"] = _ssl()
+    if "tempfile" in sys.modules:
+        keep_in_memory(sys.modules["tempfile"])
+    else:
+        sys.meta_path.insert(0, _TempfileFinder())
+
+
+# --- Temporary files
+
+
+def keep_in_memory(tempfile: Any) -> None:
+    """Changes the module `tempfile`: files that have no name are in memory, and stay there however long they get."""
+    tempfile.TemporaryFile = _temporary_file
+    tempfile.SpooledTemporaryFile.rollover = _stay
+    tempfile.SpooledTemporaryFile._check = _stay
+
+
+def _temporary_file(
+    mode: str = "w+b",
+    buffering: int = -1,
+    encoding: str | None = None,
+    newline: str | None = None,
+    suffix: str | None = None,
+    prefix: str | None = None,
+    dir: Any = None,  # noqa: A002
+    *,
+    errors: str | None = None,
+) -> Any:
+    octets = io.BytesIO()
+    return octets if "b" in mode else io.TextIOWrapper(octets, encoding, errors, newline, write_through=True)
+
+
+def _stay(file: Any, *_: Any) -> None:
+    """In the place of what moves a file to the disk."""
+
+
+class _TempfileFinder(MetaPathFinder):
+    """Changes the module when it is imported: most applications do not need it."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname != "tempfile":
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.origin is None:
+            return spec
+        return spec_from_file_location(fullname, spec.origin, loader=_TempfileLoader(fullname, spec.origin))
+
+
+class _TempfileLoader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        keep_in_memory(module)
+
+
+# --- ssl
 
 
 def _ssl() -> ModuleType:

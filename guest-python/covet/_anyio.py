@@ -39,13 +39,7 @@ async def run_sync_in_worker_thread(
     """Calls a function, in a copy of the context as a thread would."""
     del abandon_on_cancel
     await _checkpoint[0]()
-    call = _loop.loop.current
-    if call is not None and call.before_wait is not None:
-        # The function may take its time, and what the client is to get need not wait for it.
-        before_wait, call.before_wait = call.before_wait, None
-        if (task := before_wait()) is not None:
-            await task
-        await _loop.pause
+    await _loop.let_go()
     if limiter is not None and limiter.available_tokens <= 0:
         async with limiter:
             return _run(func, args)

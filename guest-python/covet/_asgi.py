@@ -61,12 +61,18 @@ class ASGIApplication:
         """Runs the rest of the lifespan. Returns what went wrong, if anything did."""
         return await self._lifespan.shutdown()
 
+    def _warm_up(self) -> "Callable[[_bridge.RequestRecord], Any]":
+        """What answers the requests with which the host warms an instance up."""
+        from . import _asgi_warmup
+
+        return _asgi_warmup.answer()
+
     def _finish(self) -> None:
         """Called once when the application has been imported, in a component."""
         global _asgi_exchange
-        from . import _asgi_exchange
+        from . import _asgi_exchange, _starlette
 
-        self.routes = read_routes(self.app, self.run)
+        _starlette.install()
         if callable(openapi := getattr(self.app, "openapi", None)) and getattr(self.app, "openapi_url", None):
             try:
                 self._openapi_json = _encoder.encode(openapi())

@@ -2,9 +2,9 @@
 
 What goes over to the host when. The head of a response is held back until it is known whether a body of one piece follows,
 because such a body is handed over as a value and costs no stream. So is the first piece of a body, because middleware that
-passes pieces on ends a body with an empty one. Both go out at the latest when nothing of the call is ready any more, when
-another piece comes, or when a function is about to run in line (`_anyio`). A response that is complete is handed over at
-once, and the host sends it before the application goes on, so that background tasks keep no client waiting.
+passes pieces on ends a body with an empty one. And a complete response is held back until the application has returned,
+which it nearly always does at once. What is held back goes out at the latest when nothing of the call is ready any more,
+when another piece comes, or before a background task or a function that runs in line (`_anyio`) may take its time.
 
 This is version 2.4 of ASGI's HTTP: `send` raises an OSError when the client has gone, which is what lets Starlette send a
 stream without a group of tasks that waits for that.
@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import _bridge, _loop
-from .datastructures import Address
 
 __all__ = ["ClientGone", "Exchange", "scope_of"]
 
@@ -39,8 +38,8 @@ def scope_of(record: "_bridge.RequestRecord", state: dict[str, Any]) -> dict[str
         "query_string": query.encode(),
         "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in record.headers],
-        "client": tuple(Address.parse(record.peer)),
-        "server": _server(scheme, authority),
+        "client": _address(record.peer, 0),
+        "server": _address(authority, 443 if scheme == "https" else 80),
         "state": state.copy(),
         "extensions": {},
     }
@@ -55,7 +54,7 @@ class Exchange:
 
     __slots__ = (
         *("_body_is_read", "_call", "_first", "_headers", "_left", "_reading", "_record", "_state", "_status", "_waiting"),
-        *("_writer", "_writing"),
+        *("_whole", "_writer", "_writing"),
     )
     _first: bytes
     _headers: list[tuple[str, str]]
@@ -72,6 +71,8 @@ class Exchange:
         self._state = _NOTHING
         self._body_is_read = False
         self._reading: asyncio.Lock | None = None
+        #: The whole response while it is held back.
+        self._whole: _bridge.ResponseRecord | None = None
         #: Those who wait for the end of the exchange.
         self._waiting: list[asyncio.Future[None]] | None = None
 
@@ -114,7 +115,7 @@ class Exchange:
             if more:
                 await self._send_piece(body)
             elif state == _HEAD:
-                await self._send_whole(body)
+                self._send_whole(body)
             else:
                 await self._send_last(body)
         elif kind == "http.response.start" and state == _NOTHING:
@@ -128,7 +129,7 @@ class Exchange:
         if result is not None:
             self._complain(f"the ASGI application returned {result!r} instead of None")
         if self._state >= _COMPLETE:
-            return None
+            return self._take_whole()
         verb = "starting" if self._state == _NOTHING else "completing"
         self._complain(f"the ASGI application returned without {verb} a response")
         return await self._give_up()
@@ -144,13 +145,13 @@ class Exchange:
 
     async def _give_up(self) -> "_bridge.ResponseRecord | None":
         if self._state >= _COMPLETE:
-            return None
+            return self._take_whole()
         if self._state == _STREAM:
             await self._write(b"")
             self._close(_COMPLETE)
             return None
         # Nothing has gone out, so it can still be another response.
-        self._call.before_wait = None
+        self._call.before_wait = self._call.before_work = None
         self._over(_COMPLETE)
         content = _bridge.BodyText("Internal Server Error")
         return _bridge.ResponseRecord(500, [("content-type", "text/plain; charset=utf-8")], content, _bridge.ABSENT)
@@ -173,12 +174,14 @@ class Exchange:
 
     def _start(self, message: Message) -> None:
         status = _bridge.checked_status(message["status"])
-        headers = []
+        fields = message.get("headers", ())
+        try:
+            headers = [(name.decode().lower(), value.decode()) for name, value in fields]
+        except UnicodeDecodeError:
+            headers = [(_text(name).lower(), _text(value)) for name, value in fields]
         left = None
-        for name, value in message.get("headers", ()):
-            field = _text(name).lower()
-            headers.append((field, _text(value)))
-            if field == "content-length":
+        for name, value in headers:
+            if name == "content-length":
                 left = int(value)
         self._status, self._headers, self._first = status, headers, b""
         # These have no body, and the length that they tell is another one's.
@@ -197,8 +200,7 @@ class Exchange:
         if self._left and not more:
             raise RuntimeError("Response content shorter than Content-Length")
 
-    async def _send_whole(self, body: bytes) -> None:
-        self._call.before_wait = None
+    def _send_whole(self, body: bytes) -> None:
         content: _bridge.Body
         if not body or self._status in (204, 304):
             content = self._empty()
@@ -207,29 +209,39 @@ class Exchange:
             content = _bridge.BodyText(body.decode("ascii"))
         else:
             content = _content(body)
-        _loop.respond(_bridge.ResponseRecord(self._status, self._headers, content, _bridge.ABSENT))
+        self._whole = _bridge.ResponseRecord(self._status, self._headers, content, _bridge.ABSENT)
+        self._call.before_wait = self._call.before_work = self._hand_over
         self._over(_COMPLETE)
-        await _loop.pause
+
+    def _hand_over(self) -> None:
+        _loop.respond(self._whole)
+        self._whole = None
+
+    def _take_whole(self) -> "_bridge.ResponseRecord | None":
+        self._call.before_wait = self._call.before_work = None
+        return self._whole
 
     async def _send_piece(self, body: bytes) -> None:
         if self._state == _HEAD:
             self._first = body
             self._state = _PIECE
+            self._call.before_work = self._begin_stream
             return
         if self._state == _PIECE:
-            self._call.before_wait = None
+            self._call.before_wait = self._call.before_work = None
             self._hand_head_over()
         if not await self._write(body):
             raise ClientGone("the client has gone")
 
     async def _send_last(self, body: bytes) -> None:
         if self._state == _PIECE:
-            await self._send_whole(self._first + body)
+            self._send_whole(self._first + body)
             return
         is_read = await self._write(body)
         if self._state == _STREAM:
             self._close(_COMPLETE)
-            await _loop.pause
+            # That the body has ended is to be seen before what comes after it.
+            self._call.before_work = _nothing
         if not is_read:
             raise ClientGone("the client has gone")
 
@@ -286,11 +298,16 @@ class Exchange:
             raise RuntimeError(f"Unexpected ASGI message {kind!r} sent, after response already completed.")
 
 
-def _server(scheme: str, authority: str) -> tuple[str, int]:
-    host, _, port = authority.rpartition(":")
-    if host and port.isascii() and port.isdigit():
-        return (host.strip("[]"), int(port))
-    return (authority.strip("[]"), 443 if scheme == "https" else 80)
+def _nothing() -> None:
+    """There is nothing to hand over."""
+
+
+def _address(text: str, port: int) -> tuple[str, int]:
+    """Reads `host:port`, where the port may be missing and the host may be in brackets."""
+    host, _, digits = text.rpartition(":")
+    if host and digits.isascii() and digits.isdigit():
+        text, port = host, int(digits)
+    return (text.strip("[]"), port)
 
 
 def _octets(body: "_bridge.Body") -> bytes:

@@ -76,14 +76,14 @@ def _endpoints(app: Any, prefix: str) -> Iterator[tuple[str, list[str], str]]:
         path = getattr(route, "path", None)
         if not isinstance(path, str):
             continue
-        name = str(getattr(route, "name", None) or type(route).__name__)
-        if hasattr(route, "methods"):
+        # What FastAPI says of a route is wrapped around it.
+        original = getattr(route, "original_route", route)
+        name = str(getattr(route, "name", None) or type(original).__name__)
+        if hasattr(original, "methods"):
             yield prefix + path, sorted(route.methods or [""]), name
-        elif hasattr(route, "routes"):
+        elif hasattr(original, "routes"):
             # A mount: another application, whose routes are known or not.
-            mounted = getattr(route, "app", None)
-            inner = list(_endpoints(mounted, prefix + path)) if mounted is not None else []
-            yield from inner
+            yield from _endpoints(original, prefix + path)
             yield f"{prefix}{path}/{{path:path}}", [""], name
 
 

@@ -307,7 +307,7 @@ def exports(app: "CovetPy") -> tuple[type, type]:
 
     start, start_sync = _loop.start, _loop.start_sync
     table = [(route.run, route.is_async) for route in app.routes for _ in route.methods]
-    warm_up = _warmup.answer()
+    warm_up = getattr(app, "_warm_up", _warmup.answer)()
 
     class Probe(generated.Handler):  # type: ignore[misc]
         def handle(self, request: Any) -> None:

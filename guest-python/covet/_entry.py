@@ -26,7 +26,7 @@ from importlib.machinery import (
 from types import CodeType, ModuleType
 from typing import Any
 
-from . import _absent, _asgi, _bridge, _files, _logging, _output, _random, _settle, _warmup
+from . import _absent, _asgi, _asgi_warmup, _bridge, _files, _logging, _output, _random, _settle, _warmup
 from .applications import CovetPy
 from .exceptions import HostUnavailable
 
@@ -59,6 +59,9 @@ def load(config_file: str) -> tuple[type, type]:
             routes = list(app.routes)
             app._finish()
             _warmup.run()
+            if isinstance(app, _asgi.ASGIApplication):
+                _asgi_warmup.prepare(app.app)
+                _asgi_warmup.run()
             handler, exported = _bridge.exports(app)
             report["files"] = _keep_files(config["bundle"])
         report["routes"] = [(method or "*", route.path, route.name) for route in routes for method in route.methods]

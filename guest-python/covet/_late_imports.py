@@ -1,7 +1,8 @@
 """Imports in the build what functions would import later, when there are no files any more.
 
 The imports are found in the code of the functions that are there, generated and nested ones included: those of the
-application and of its dependencies, and where there are dependencies also those of the standard library. What an import
+application and of its dependencies, and where there are dependencies also those of the standard library. Dependencies that
+make their attributes when they are asked for (PEP 562), such as pydantic and anyio, are asked for all of them. What an import
 brings is looked at too, until nothing is new. The framework imports what it needs by itself.
 """
 
@@ -11,6 +12,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import resolve_name
 from types import CodeType, FunctionType
 from typing import Any
@@ -22,12 +24,35 @@ def import_all(packages: str) -> None:
     """Imports the modules. `packages` is the folder of the dependencies."""
     seen: set[CodeType] = set()
     tried: set[str] = set()
-    while found := [name for name in _wanted(seen, packages) if name not in tried]:
+    asked: set[str] = set()
+    while True:
+        found = [name for name in _wanted(seen, packages) if name not in tried]
         for name in found:
             if name not in tried:
                 tried.add(name)
                 if name not in sys.modules and name.partition(".")[0] not in UNWANTED:
                     _import(name)
+        if not (_make_attributes(asked, packages) or found):
+            return
+
+
+def _make_attributes(asked: set[str], packages: str) -> bool:
+    """Asks modules for the attributes that they say they have. Returns whether there was one that had not been asked."""
+    lazy = [
+        (name, module)
+        for name, module in list(sys.modules.items())
+        if "__getattr__" in vars(module) and name not in asked and _file_of(vars(module)).startswith(packages + "/")
+    ]
+    for name, module in lazy:
+        asked.add(name)
+        attributes: set[str] = set()
+        with suppress(Exception):
+            attributes = {*vars(module).get("__all__", ()), *dir(module)}.difference(vars(module))
+        for attribute in attributes:
+            with warnings.catch_warnings(), suppress(Exception):
+                warnings.simplefilter("ignore")
+                getattr(module, attribute)
+    return bool(lazy)
 
 
 def _wanted(seen: set[CodeType], packages: str) -> Iterator[str]:

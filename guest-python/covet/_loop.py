@@ -32,8 +32,8 @@ from componentize_py_types import Err, Ok
 
 from . import _output
 
-__all__ = ["Call", "after", "current", "hold", "install", "pause", "respond", "run_from_now_on", "run_in", "start"]
-__all__ += ["start_sync", "wait"]
+__all__ = ["Call", "after", "current", "hold", "install", "let_go", "pause", "respond", "run_from_now_on", "run_in"]
+__all__ += ["start", "start_sync", "wait"]
 
 Resume = Callable[[int], None]
 
@@ -42,7 +42,7 @@ class Call:
     """One call of an export: a component-model task."""
 
     __slots__ = (
-        *("before_wait", "began", "borrows", "closing", "ended", "export", "holds", "is_pausing", "later"),
+        *("before_wait", "before_work", "began", "borrows", "closing", "ended", "export", "holds", "is_pausing", "later"),
         *("ready", "sleeping", "timers", "waitables", "waiting", "waking"),
     )
 
@@ -70,6 +70,8 @@ class Call:
         self.is_pausing = False
         #: Called once, when nothing of the call is ready any more and it has not ended. May begin a task.
         self.before_wait: Callable[[], asyncio.Task[Any] | None] | None = None
+        #: The same for work that may take its time, see `let_go`.
+        self.before_work: Callable[[], asyncio.Task[Any] | None] | None = None
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -280,6 +282,20 @@ class _Pause:
 pause = _Pause()
 
 
+async def let_go() -> None:
+    """To be awaited before work of unknown length: what the call holds back goes to the host, which goes on with it first.
+
+    Where nothing is held back it does nothing; to let the host go on costs more than a small handler.
+    """
+    call = loop.current
+    if call is not None and call.before_work is not None:
+        before_work = call.before_work
+        call.before_wait = call.before_work = None
+        if (task := before_work()) is not None:
+            await task
+        await pause
+
+
 async def run_in(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Runs a coroutine in another call, which must not have ended, as if that had started it."""
     context = copy_context()
@@ -394,7 +410,8 @@ def _poll(call: Call, first: bool = False) -> int:
                 break
             if call.before_wait is None:
                 return _end(call, first) if _is_done(call) else _suspend(call)
-            before_wait, call.before_wait = call.before_wait, None
+            before_wait = call.before_wait
+            call.before_wait = call.before_work = None
             before_wait()
         for _ in range(len(ready)):
             handle = ready.popleft()

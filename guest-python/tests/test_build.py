@@ -161,14 +161,15 @@ def digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
 
 
-def make_sdist(folder: Path, name: str, version: str, tag: str) -> None:
-    """A package of sources alone, with a build that needs nothing: it unpacks a wheel."""
+def make_sdist(folder: Path, name: str, version: str, tag: str, before: str = "") -> None:
+    """A package of sources alone, with a build that needs nothing: after some Python it unpacks a wheel."""
     wheels = folder / "built"
     wheels.mkdir(exist_ok=True)
     make_wheel(wheels, name, version, tag, **{f"{name}.py": "BUILT = True"})
     (wheel,) = wheels.glob(f"{name}-*.whl")
     backend = f"""
 import base64, os
+{before}
 
 def build_wheel(directory, config=None, metadata=None):
     with open(os.path.join(directory, {wheel.name!r}), "wb") as file:
@@ -251,6 +252,15 @@ def native_tag() -> str:
     found = re.search(r"Compatible tags: .*\n\s+(\S+)", output.stdout)
     assert found is not None
     return found[1]
+
+
+def test_a_package_whose_native_half_is_for_speed_is_built_without_it(tmp_path, index):
+    make_wheel(index, "markupsafe", "1.0", native_tag(), **{"markupsafe.py": "import _speedups"})
+    make_sdist(index, "markupsafe", "1.0", "py3-none-any", before='assert os.environ["CC"] == "false"')
+    project = write(tmp_path / "project", {"requirements.txt": "MarkupSafe\n"})
+    found = dependencies.install(project)
+    assert found.packages == ["markupsafe 1.0"]
+    assert (found.folder / "markupsafe.py").read_text() == "BUILT = True"
 
 
 @pytest.mark.parametrize("through", ["", "outer"])
@@ -359,7 +369,7 @@ FAILING = {
     "syntax-error": ["app.py, line 9", "SyntaxError"],
     "import-error": ["app.py, line 7", "settings.py, line 5", "ValueError: DATABASE_URL is not set"],
     "host-at-import": ["app.py, line 6", "needs a running covet-host"],
-    "no-app": ["the module 'app' has no CovetPy"],
+    "no-app": ["the module 'app' has no application", "app = CovetPy()"],
     "two-apps": ["name one of app:public, app:admin"],
     "missing-module": ["No module named 'requests_that_nobody_has'", "[project].dependencies"],
     "native-dependency": ["requirements.txt needs 'numpy', which has native code"],

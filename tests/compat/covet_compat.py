@@ -17,7 +17,7 @@ from asyncio import events
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import simulator
@@ -43,11 +43,11 @@ class BridgedClient(testclient.TestClient):
         transport = self._transport
         self._transport = _Transport(self.app, transport.raise_server_exceptions, transport.root_path, transport.client)
 
-    def __enter__(self) -> "BridgedClient":
+    def __enter__(self) -> Self:
         self.app_state = self._transport.startup()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._transport.shutdown()
 
     def websocket_connect(self, *_: Any, **__: Any) -> Any:
@@ -294,7 +294,7 @@ class _on_guest_loop:
         # In a component anyio always believes itself in a thread that it has started.
         _eventloop.threadlocals.current_token = lowlevel.EventLoopToken(AsyncIOBackend, _loop.loop)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         _on_guest_loop.depth -= 1
         del _eventloop.threadlocals.current_token
         events._set_running_loop(self._running)

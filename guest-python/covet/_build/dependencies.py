@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,14 +140,21 @@ def _extensions_of(requirements: Path, wheels: Path) -> list[str]:
 
 
 def _build_wheel(requirement: str, wheels: Path, source: str) -> None:
-    """Builds a package that has no wheel at all, if that gives a pure one. Raises BuildError that names it if not."""
+    """Builds a package that has no pure wheel, if that gives one. Raises BuildError that names it if not."""
+    name = _name_of(requirement)
+    settings = SPEEDUPS.get(_normal(name))
+    if settings is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            native = _pip(["download", "--no-deps", "--only-binary=:all:", "--dest", temporary, requirement])
+            found = [path.name for path in Path(temporary).glob("*.whl")]
+        if native.returncode == 0 and found and not found[0].endswith("-none-any.whl"):
+            raise BuildError(_native_message(requirement, source, f"it comes compiled for one machine ({found[0]})"))
     with tempfile.TemporaryDirectory() as temporary:
-        native = _pip(["download", "--no-deps", "--only-binary=:all:", "--dest", temporary, requirement])
-        found = [path.name for path in Path(temporary).glob("*.whl")]
-    if native.returncode == 0 and found and not found[0].endswith("-none-any.whl"):
-        raise BuildError(_native_message(requirement, source, f"it comes compiled for one machine ({found[0]})"))
-    with tempfile.TemporaryDirectory() as temporary:
-        result = _pip(["wheel", "--no-deps", "--wheel-dir", temporary, requirement])
+        command = ["wheel", "--no-deps", "--wheel-dir", temporary, requirement]
+        if settings is None:
+            result = _pip(command)
+        else:
+            result = _pip([*command, f"--no-binary={name}"], settings=WITHOUT_COMPILER | settings)
         if result.returncode != 0:
             if "No matching distribution" in result.stderr:
                 raise BuildError(f"{source} names {requirement!r}, which the package index does not have")
@@ -171,10 +178,11 @@ def _download_source(requirement: str, folder: Path) -> Path:
 def _native_message(requirement: str, source: str, reason: str) -> str:
     name = _name_of(requirement)
     message = (
-        f"{source} needs {name!r}, which has native code: {reason}. A component runs pure Python, and the extensions that `covet extensions` lists.\n"
+        f"{source} needs {name!r}, which has native code: {reason}. A component runs pure Python, and the extensions that "
+        "`covet extensions` lists.\n"
         f"Take {name!r} out of the dependencies, or use a version or another package that is pure Python"
     )
-    if (alternative := ALTERNATIVES.get(name.lower().replace("_", "-"))) is not None:
+    if (alternative := ALTERNATIVES.get(_normal(name))) is not None:
         message += f" ({alternative})"
     return message + "."
 
@@ -187,8 +195,11 @@ def _refuse_native_files(folder: Path, source: str) -> None:
             raise BuildError(_native_message(package, source, f"it brings {path.name}"))
 
 
-def _pip(arguments: list[str], as_guest: bool = False) -> "subprocess.CompletedProcess[str]":
+def _pip(
+    arguments: list[str], as_guest: bool = False, settings: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
+    environment |= settings or {}
     # A folder that a user's configuration names would collide with --target.
     environment.pop("PIP_USER", None)
     command = [sys.executable, "-c", _AS_GUEST] if as_guest else [sys.executable, "-m", "pip"]
@@ -233,7 +244,11 @@ def _read_requirements(path: Path) -> list[str]:
 
 
 def _is_covet(line: str) -> bool:
-    return _name_of(line).lower().replace("_", "-") in ("covet", "componentize-py")
+    return _normal(_name_of(line)) in ("covet", "componentize-py")
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _name_of(requirement: str) -> str:
@@ -251,6 +266,24 @@ def _last_lines(output: str) -> str:
 PYTHON = "3.14"
 #: Part of the cache's key: to be raised when what is in a folder changes.
 FORMAT = 2
+
+#: Packages whose native half only makes them faster, and how each is told to be built without it. Where there is nothing to
+#: tell, that no compiler works is enough.
+SPEEDUPS: dict[str, dict[str, str]] = {
+    "aiohttp": {"AIOHTTP_NO_EXTENSIONS": "1"},
+    "frozenlist": {"FROZENLIST_NO_EXTENSIONS": "1"},
+    "markupsafe": {},
+    "msgpack": {"MSGPACK_PUREPYTHON": "1"},
+    "multidict": {"MULTIDICT_NO_EXTENSIONS": "1"},
+    "propcache": {"PROPCACHE_NO_EXTENSIONS": "1"},
+    "pyyaml": {"PYYAML_FORCE_CYTHON": "0", "PYYAML_FORCE_LIBYAML": "0"},
+    "simplejson": {},
+    "sqlalchemy": {"DISABLE_SQLALCHEMY_CEXT": "1"},
+    "websockets": {"BUILD_EXTENSION": "no"},
+    "wrapt": {"WRAPT_INSTALL_EXTENSIONS": "false"},
+    "yarl": {"YARL_NO_EXTENSIONS": "1"},
+}
+WITHOUT_COMPILER = {"CC": "false", "CXX": "false", "LDSHARED": "false"}
 
 #: Native packages that are asked for most, and what to take.
 ALTERNATIVES = {

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Target:
     import_root: Path
     #: The module's name with dots.
     module: str
-    #: The name of the CovetPy in it; None if it is the only one.
+    #: The name of the application in it; None if it is the only one.
     attribute: str | None
 
     def __str__(self) -> str:
@@ -149,7 +150,7 @@ def _is_drive(text: str) -> bool:
 
 
 def _suggestion(folder: Path) -> str:
-    files = sorted(path for path in folder.glob("*.py") if "CovetPy" in path.read_text(errors="replace"))
+    files = sorted(path for path in folder.glob("*.py") if _APPLICATIONS.search(path.read_text(errors="replace")))
     return f"; perhaps you mean {files[0].stem}" if files else ""
 
 
@@ -157,6 +158,8 @@ def _shown(path: Path) -> str:
     return "the current folder" if path == Path.cwd() else str(path)
 
 
+#: What a file has that may have an application in it.
+_APPLICATIONS = re.compile(r"\b(CovetPy|FastAPI|Starlette)\(")
 #: Folders that hold no part of an application.
 JUNK_FOLDERS = frozenset({"__pycache__", "__pypackages__", "build", "dist", "node_modules", "target", "venv", "env"})
 JUNK_SUFFIXES = frozenset({".pyc", ".pyo", ".wasm", ".cwasm", ".so", ".dll", ".dylib"})
