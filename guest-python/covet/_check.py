@@ -404,7 +404,6 @@ CALLS = {
     "shutil.rmtree": _FILES,
     "tempfile.NamedTemporaryFile": _FILES,
     "tempfile.TemporaryDirectory": _FILES,
-    "tempfile.TemporaryFile": _FILES,
     "tempfile.mkdtemp": _FILES,
     "tempfile.mkstemp": _FILES,
 }
