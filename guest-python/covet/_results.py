@@ -84,7 +84,7 @@ class Result:
     def _validated(self, result: Any) -> Any:
         assert self.model is not None
         try:
-            return self.model.validate(result)
+            return self.model.validate_result(result)
         except InvalidModel as error:
             raise ResponseValidationError(error.errors) from None
 

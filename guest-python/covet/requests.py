@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from . import _bridge, _negotiation
 from ._json import decode_body
+from ._nesting import is_nested_too_deeply
 from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
 from .exceptions import InvalidBody
 from .forms import FormData, FormLimits, read_form, read_form_sync
@@ -162,6 +163,8 @@ class Request:
         self._kept = True
         body = self._record.body
         data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
+        if is_nested_too_deeply(data):
+            raise InvalidBody(400, "The body is JSON that is nested too deeply")
         try:
             self._json = decode_body(data)
         except RecursionError:
