@@ -84,20 +84,18 @@ def _install_into(folder: Path, source: str, lines: list[str], say: Callable[[st
         requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         built: set[str] = set()
         while True:
-            for extension in _extensions_of(requirements, work / "wheels"):
-                if extension not in built and (wheel := extensions.provide(extension, cache_folder(), _download_source, say)):
+            for package in [found for found in _native_packages(requirements, work / "wheels") if found not in built]:
+                if wheel := extensions.provide(package, cache_folder(), _download_source, say):
                     shutil.copy(wheel, work / "wheels")
-                built.add(extension)
+                elif not _has_pure_wheel(package):
+                    _build_wheel(package, work / "wheels", source)
+                built.add(package)
             target = work / "target"
             shutil.rmtree(target, ignore_errors=True)
             result = _pip(
                 [
-                    "install",
-                    "--target",
-                    str(target),
-                    "--only-binary=:all:",
-                    *("--platform", "any", "--implementation", "py", "--abi", "none", "--python-version", PYTHON),
-                    *("--find-links", str(work / "wheels"), "--no-compile", "--requirement", str(requirements)),
+                    *("install", "--target", str(target), *_PURE_ONLY, "--no-compile"),
+                    *("--find-links", str(work / "wheels"), "--requirement", str(requirements)),
                 ],
                 as_guest=True,
             )
@@ -116,10 +114,11 @@ def _install_into(folder: Path, source: str, lines: list[str], say: Callable[[st
         target.rename(folder)
 
 
-def _extensions_of(requirements: Path, wheels: Path) -> list[str]:
-    """The extensions that the requirements would lead to on an ordinary machine, each with its version.
+def _native_packages(requirements: Path, wheels: Path) -> list[str]:
+    """The packages with native code, of those that can be built, that the requirements would lead to on an ordinary machine.
 
-    Without this pip would look for older and older versions of whatever needs them, down to one that does not.
+    Each with its version. Without this pip would look for older and older versions of whatever needs them, down to one
+    that does not.
     """
     platforms = [f"--platform={name}" for name in ("any", "manylinux2014_x86_64", "manylinux_2_28_x86_64")]
     abis = [f"--abi={name}" for name in ("none", "abi3", f"cp{PYTHON.replace('.', '')}")]
@@ -136,7 +135,13 @@ def _extensions_of(requirements: Path, wheels: Path) -> list[str]:
         # Perhaps a package without any wheel, which is built then, and this asked again; else it is explained there.
         return []
     packages = [item["metadata"] for item in json.loads(result.stdout)["install"]]
-    return [f"{found['name']}=={found['version']}" for found in packages if extensions.known(found["name"])]
+    known = [found for found in packages if extensions.known(found["name"]) or _normal(found["name"]) in SPEEDUPS]
+    return [f"{found['name']}=={found['version']}" for found in known]
+
+
+def _has_pure_wheel(requirement: str) -> bool:
+    with tempfile.TemporaryDirectory() as temporary:
+        return _pip(["download", "--no-deps", "--dest", temporary, *_PURE_ONLY, requirement], as_guest=True).returncode == 0
 
 
 def _build_wheel(requirement: str, wheels: Path, source: str) -> None:
@@ -264,6 +269,7 @@ def _last_lines(output: str) -> str:
 
 #: The Python that componentize-py 0.25 brings.
 PYTHON = "3.14"
+_PURE_ONLY = ["--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none", f"--python-version={PYTHON}"]
 #: Part of the cache's key: to be raised when what is in a folder changes.
 FORMAT = 2
 
