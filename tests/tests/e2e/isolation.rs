@@ -267,6 +267,7 @@ const KEPT: &[&str] = &[
     "raise-http-exception",
     "recurse",
     "write-files",
+    "keep-temporary-file",
     "change-environment",
     "change-locale",
     "change-signals",

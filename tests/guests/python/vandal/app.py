@@ -445,7 +445,7 @@ def write_files():
         lambda: open("trace", "w"),
         lambda: open("/tmp/trace", "wb"),
         lambda: os.mkdir("/trace"),
-        lambda: tempfile.TemporaryFile(),
+        lambda: tempfile.NamedTemporaryFile(),
         lambda: os.symlink("a", "b"),
         lambda: os.open("/dev/null", os.O_WRONLY),
         lambda: os.remove("/app.py"),
@@ -455,6 +455,15 @@ def write_files():
         except OSError as error:
             errors.append(type(error).__name__)
     return {"errors": len(errors)}
+
+
+@deed
+def keep_temporary_file():
+    """A file without a name is in memory, so that it is put back with it."""
+    file = tempfile.TemporaryFile()
+    file.write(b"a trace" * 10_000)
+    journal.append("a file")
+    Account.file = file
 
 
 @deed
