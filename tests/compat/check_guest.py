@@ -1,7 +1,7 @@
 """Checks tests/guests/python/fastapi-tutorial through a running host: check_guest.py URL fresh|reuse|shared
 
-Each function is one check; what it expects is what the same application answers under uvicorn, but for the state that an
-isolation keeps or does not keep.
+guest-python/tests/test_fastapi_guest.py runs them with the other tests. Each function is one check; what it expects is what the
+same application answers under uvicorn, but for the state that an isolation keeps or does not keep.
 """
 
 import concurrent.futures
@@ -65,8 +65,7 @@ def parameters_are_validated(client: httpx.Client, isolation: str) -> None:
     search = client.get(
         "/items/search",
         params={"q": "x", "when": "2024-02-29T12:00:00Z", "within": "PT1H"},
-        headers=[("user-agent", "me"), ("x-token", "a"), ("x-token", "b")],
-        cookies={"session_id": "s"},
+        headers=[("user-agent", "me"), ("x-token", "a"), ("x-token", "b"), ("cookie", "session_id=s")],
     ).json()
     assert search == {
         "q": "x",
