@@ -3,9 +3,10 @@
 What is measured with it is the host, the call into the guest and the event loop. Everything else costs that and its own.
 """
 
-from covet import CovetPy, _bridge
+from covet import CovetPy
+from covet._guest import bridge
 
-ANSWER = _bridge.response(200, [("content-type", "application/json")], '{"user_id":42,"name":"user 42"}')
+ANSWER = bridge.response(200, [("content-type", "application/json")], '{"user_id":42,"name":"user 42"}')
 
 
 class Raw(CovetPy):

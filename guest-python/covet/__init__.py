@@ -22,15 +22,7 @@ from .forms import FormData, UploadFile
 from .middleware import BaseMiddleware
 from .params import Body, Cookie, File, Form, Header, Path, Query
 from .requests import Request
-from .responses import (
-    HTMLResponse,
-    JSONResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-    StreamingResponse,
-    XMLResponse,
-)
+from .responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse, XMLResponse
 from .routing import APIRouter, Router
 from .sse import EventSourceResponse, ServerSentEvent
 

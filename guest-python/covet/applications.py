@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from typing import Any, Literal, Self, TypeVar
 
-from . import _middleware
-from ._failures import Handlers
+from ._routes import middleware as _middleware
+from ._routes.failures import Handlers
 from .datastructures import State
 from .exceptions import HTTPException
 from .metrics import Metrics
@@ -287,7 +287,7 @@ class CovetPy(Router):
         self._recompile()
 
     def _own_routes(self) -> Iterator[Route]:
-        from ._own_routes import document_routes, fallback_route, preflight_routes
+        from ._routes.own import document_routes, fallback_route, preflight_routes
 
         yield from document_routes(self)
         yield from preflight_routes(self)

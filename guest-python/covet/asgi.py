@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import _bridge
-from ._matching import BadPath, Found, MethodNotAllowed, RouteError, RouteKey, Router
-from ._native import Call, Incoming, NativeHost
+from ._guest import bridge
+from ._native.host import Call, Incoming, NativeHost
+from ._native.matching import BadPath, Found, MethodNotAllowed, RouteError, RouteKey, Router
 
 if TYPE_CHECKING:
     from .applications import CovetPy
@@ -90,7 +90,7 @@ class ASGIAdapter:
                 if self.raise_errors:
                     raise
                 _logger.error("%s %s: %s", scope["method"], scope["path"], error)
-                if type(body) is _bridge.BodyStream:
+                if type(body) is bridge.BodyStream:
                     body.value.close()
                 head, body = BAD_GATEWAY.head(), BAD_GATEWAY.body()
             figures.answer(began, head[0])
@@ -104,7 +104,7 @@ class ASGIAdapter:
             incoming.stop()
             call.cancel()
 
-    async def _record(self, scope: Scope, incoming: Incoming) -> tuple[int, "_bridge.RequestRecord"]:
+    async def _record(self, scope: Scope, incoming: Incoming) -> tuple[int, "bridge.RequestRecord"]:
         """The route and what it gets. Raises Refusal."""
         raw = scope["headers"]
         origin = _origin(scope, raw)
@@ -124,7 +124,7 @@ class ASGIAdapter:
         except UnicodeDecodeError:
             raise Refusal(400, CLOSE) from None
         client = scope.get("client")
-        record = _bridge.RequestRecord(
+        record = bridge.RequestRecord(
             found.route,
             scope["method"],
             origin,
@@ -185,8 +185,8 @@ class Refusal(Exception):
         fields = [("content-type", "application/json"), *self.headers]
         return self.status, [(name.encode(), value.encode()) for name, value in fields]
 
-    def body(self) -> "_bridge.Body":
-        return _bridge.BodyText(f'{{"detail":"{HTTPStatus(self.status).phrase}"}}')
+    def body(self) -> "bridge.Body":
+        return bridge.BodyText(f'{{"detail":"{HTTPStatus(self.status).phrase}"}}')
 
 
 class Outgoing:
@@ -197,12 +197,12 @@ class Outgoing:
         self._incoming = incoming
         self._method = method
 
-    async def send(self, head: Head, body: "_bridge.Body") -> None:
+    async def send(self, head: Head, body: "bridge.Body") -> None:
         """Sends it all, or as much as the client wants to have of it."""
         status, headers = head
         has_body = self._method != "HEAD" and status not in (204, 304)
         try:
-            if type(body) is _bridge.BodyStream:
+            if type(body) is bridge.BodyStream:
                 await self._send_stream(status, headers, body.value, has_body)
                 return
             data = _octets(body)
@@ -255,11 +255,11 @@ class _PlacedRouter(Router):
         return Found(self._places[found.route], found.params) if isinstance(found, Found) else found
 
 
-def response_head(record: "_bridge.ResponseRecord") -> Head:
+def response_head(record: "bridge.ResponseRecord") -> Head:
     """The status and the fields of a response. Raises InvalidResponse for what the host would not send."""
     if not 200 <= record.status < 600:
         raise InvalidResponse(f"the response is not valid HTTP: status {record.status}")
-    is_stream = type(record.body) is _bridge.BodyStream
+    is_stream = type(record.body) is bridge.BodyStream
     fields = []
     lengths = 0
     for name, value in record.headers:
@@ -322,13 +322,13 @@ def _has_body(scope: Scope) -> bool:
     )
 
 
-async def _body(headers: list[tuple[str, str]], incoming: Incoming) -> "_bridge.Body":
+async def _body(headers: list[tuple[str, str]], incoming: Incoming) -> "bridge.Body":
     """A short body as one value, a long or open-ended one as a stream, as the host gives them."""
     if incoming.ended:
-        return _bridge.EMPTY
+        return bridge.EMPTY
     length = next((value for name, value in headers if name == "content-length"), "")
     if not (length.isascii() and length.isdigit() and int(length) <= INLINE_BODY_BYTES_MAX):
-        return _bridge.BodyStream(incoming)
+        return bridge.BodyStream(incoming)
     pieces = []
     try:
         while data := await incoming.read():
@@ -337,17 +337,17 @@ async def _body(headers: list[tuple[str, str]], incoming: Incoming) -> "_bridge.
         raise Refusal(400) from None
     whole = b"".join(pieces)
     if not whole:
-        return _bridge.EMPTY
+        return bridge.EMPTY
     try:
-        return _bridge.BodyText(whole.decode())
+        return bridge.BodyText(whole.decode())
     except UnicodeDecodeError:
-        return _bridge.BodyBytes(whole)
+        return bridge.BodyBytes(whole)
 
 
-def _octets(body: "_bridge.Body") -> bytes:
-    if type(body) is _bridge.BodyText:
+def _octets(body: "bridge.Body") -> bytes:
+    if type(body) is bridge.BodyText:
         return body.value.encode()
-    return body.value if type(body) is _bridge.BodyBytes else b""
+    return body.value if type(body) is bridge.BodyBytes else b""
 
 
 CLOSE = (("connection", "close"),)

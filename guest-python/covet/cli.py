@@ -13,12 +13,12 @@ from pathlib import Path
 
 import covet
 
-from . import _new
-from ._build import extensions
-from ._build.component import build, fingerprint
-from ._build.dependencies import cache_folder
-from ._build.progress import Progress
-from ._build.project import BuildError, Target, find_target
+from ._commands import new
+from ._commands.build import extensions
+from ._commands.build.component import build, fingerprint
+from ._commands.build.dependencies import cache_folder
+from ._commands.build.progress import Progress
+from ._commands.build.project import BuildError, Target, find_target
 
 __all__ = ["main"]
 
@@ -86,16 +86,16 @@ def _run(options: argparse.Namespace) -> int:
 
 def _create(options: argparse.Namespace) -> int:
     """Makes a new project."""
-    folder, files = _new.create(options.name, options.template)
+    folder, files = new.create(options.name, options.template)
     for file in files:
         print(f"  {folder / file}")
-    print(f"\n{_new.next_steps(folder, options.template)}")
+    print(f"\n{new.next_steps(folder, options.template)}")
     return 0
 
 
 def _develop(options: argparse.Namespace) -> int:
     """Serves an application natively, and again when it changes."""
-    from ._dev import Settings, serve
+    from ._commands.dev import Settings, serve
 
     target = _target(options)
     settings = Settings(
@@ -115,7 +115,7 @@ def _develop(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Says what is wrong with an application, or will not work in a component."""
-    from ._check import check
+    from ._commands.check import check
 
     target = _target(options)
     report = check(target)
@@ -130,8 +130,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _routes(options: argparse.Namespace) -> int:
     """Imports the application natively and lists its routes."""
-    from ._check import check_routes
-    from ._loading import load
+    from ._commands.check import check_routes
+    from ._commands.loading import load
 
     app = load(_target(options))
     own = list(app.routes)
@@ -153,7 +153,7 @@ def _routes(options: argparse.Namespace) -> int:
 
 def _openapi(options: argparse.Namespace) -> int:
     """Writes the OpenAPI document of an application."""
-    from ._loading import load
+    from ._commands.loading import load
 
     target = _target(options)
     app = load(target)
@@ -276,12 +276,12 @@ def _parser() -> argparse.ArgumentParser:
         "new",
         help="make a new project",
         description="Makes a folder with an application, its tests and its pyproject.toml.",
-        epilog="\n".join(f"{name:<9} {summary}" for name, summary in _new.TEMPLATES.items()),
+        epilog="\n".join(f"{name:<9} {summary}" for name, summary in new.TEMPLATES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     creating.add_argument("name", metavar="NAME", help="the folder, whose last part is the name of the project; `.` for this")
     creating.add_argument(
-        "--template", choices=list(_new.TEMPLATES), default="minimal", help="what is in it (default: %(default)s), see below"
+        "--template", choices=list(new.TEMPLATES), default="minimal", help="what is in it (default: %(default)s), see below"
     )
     creating.set_defaults(command=_create)
 

@@ -3,8 +3,8 @@
 Each function raises HostUnavailable while a module is imported, because a component is built without a host.
 """
 
-from ._bridge import Traffic, Usage
-from ._bridge import host as _host
+from ._guest.bridge import Traffic, Usage
+from ._guest.bridge import host as _host
 
 __all__ = ["Traffic", "Usage", "config", "metrics", "random_seed", "statistics"]
 

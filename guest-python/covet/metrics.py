@@ -3,7 +3,7 @@
 The host counts, since it sees every request of the application in all its instances.
 """
 
-from ._bridge import host as _host
+from ._guest.bridge import host as _host
 
 __all__ = ["Metrics"]
 

@@ -7,13 +7,13 @@ from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, get_origin
 
-from ._models import Mode, Model, model_of
+from ._models.model import Mode, Model, model_of
 from .params import BodyParam, FileParam
 from .responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse, allows_body
 from .sse import EventSourceResponse
 
 if TYPE_CHECKING:
-    from ._fields import Field
+    from ._routes.fields import Field
     from .applications import CovetPy
     from .routing import Route
 

@@ -1,7 +1,7 @@
 """What is said about a parameter beside its type: `Query`, `Path`, `Header`, `Cookie`, `Body`, `Form`, `File`.
 
 Each is given as a default (`limit: int = Query(10, le=100)`) or in `Annotated`. How a parameter is then read from a request
-is in `_fields`.
+is in `_routes.fields`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

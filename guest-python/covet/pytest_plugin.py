@@ -183,10 +183,10 @@ def _current_test(host: Host, line: int) -> None:
 def _component(app: str, project: Path) -> Path:
     """The component of an application, from the cache or built now."""
     _program()
-    from ._build.component import build, fingerprint
-    from ._build.dependencies import cache_folder
-    from ._build.progress import Progress
-    from ._build.project import BuildError, find_target
+    from ._commands.build.component import build, fingerprint
+    from ._commands.build.dependencies import cache_folder
+    from ._commands.build.progress import Progress
+    from ._commands.build.project import BuildError, find_target
 
     try:
         target = find_target(app, project)
@@ -200,7 +200,7 @@ def _component(app: str, project: Path) -> Path:
 
 
 def _program() -> Path:
-    from ._build.project import BuildError
+    from ._commands.build.project import BuildError
     from .cli import _find_host
 
     try:
@@ -218,9 +218,9 @@ def _program() -> Path:
 def _loaded(app: Any) -> Any:
     if not isinstance(app, str):
         return app
-    from ._asgi import ASGIApplication
-    from ._build.project import find_target
-    from ._loading import load
+    from ._asgi.application import ASGIApplication
+    from ._commands.build.project import find_target
+    from ._commands.loading import load
 
     found = load(find_target(app))
     return found.app if isinstance(found, ASGIApplication) else found

@@ -5,9 +5,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import unquote
 
-from . import _bridge, _negotiation
+from . import _negotiation
+from ._guest import bridge
 from ._json import decode_body
-from ._nesting import is_nested_too_deeply
+from ._models.nesting import is_nested_too_deeply
 from .datastructures import URL, Address, Headers, PathParams, QueryParams, State, parse_cookies
 from .exceptions import InvalidBody
 from .forms import FormData, FormLimits, read_form, read_form_sync
@@ -37,7 +38,7 @@ class Request:
     #: Of the dependencies that have something to do afterwards.
     _exits: "AsyncExitStack | None" = None
 
-    def __init__(self, record: "_bridge.RequestRecord", app: "CovetPy", path_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, record: "bridge.RequestRecord", app: "CovetPy", path_names: tuple[str, ...] = ()) -> None:
         self._record = record
         self._path_names = path_names
         #: The application that serves the request.
@@ -120,7 +121,7 @@ class Request:
     @property
     def is_json(self) -> bool:
         """Whether the body is said to be JSON: `application/json`, or a type that ends with `+json`."""
-        return _bridge.is_json(self._record.headers)
+        return bridge.is_json(self._record.headers)
 
     def url_for(self, name: str, /, **path_params: Any) -> URL:
         """The URL of a route by its name, on the host of this request. Raises LookupError if there is no such route."""
@@ -141,16 +142,16 @@ class Request:
         """The whole body."""
         self._check_unread()
         self._kept = True
-        return await _bridge.read_bytes(self._record)
+        return await bridge.read_bytes(self._record)
 
     async def text(self) -> str:
         """The whole body as UTF-8 text; octets that are not UTF-8 are replaced."""
         self._check_unread()
         self._kept = True
         body = self._record.body
-        if type(body) is _bridge.BodyText:
+        if type(body) is bridge.BodyText:
             return body.value
-        return (await _bridge.read_bytes(self._record)).decode(errors="replace")
+        return (await bridge.read_bytes(self._record)).decode(errors="replace")
 
     async def json(self) -> Any:
         """The body read as JSON; the same object each time.
@@ -162,7 +163,7 @@ class Request:
         self._check_unread()
         self._kept = True
         body = self._record.body
-        data = body.value if type(body) is _bridge.BodyText else await _bridge.read_bytes(self._record)
+        data = body.value if type(body) is bridge.BodyText else await bridge.read_bytes(self._record)
         if is_nested_too_deeply(data):
             raise InvalidBody(400, "The body is JSON that is nested too deeply")
         try:
@@ -185,9 +186,9 @@ class Request:
     async def _read_form(self, limits: FormLimits) -> FormData:
         if self._form is None:
             self._check_unread()
-            if type(self._record.body) is _bridge.BodyStream:
+            if type(self._record.body) is bridge.BodyStream:
                 self._streamed = True
-                self._form = await read_form(self.headers.get("content-type", ""), _bridge.BodyChunks(self._record), **limits)
+                self._form = await read_form(self.headers.get("content-type", ""), bridge.BodyChunks(self._record), **limits)
             else:
                 self._form = self._form_at_once(**limits)
         return self._form
@@ -197,14 +198,14 @@ class Request:
         if self._form is None:
             # As if it had arrived as a stream, which cannot be read twice.
             self._streamed = not self._kept
-            self._form = read_form_sync(self.headers.get("content-type", ""), _bridge.body_data(self._record), **limits)
+            self._form = read_form_sync(self.headers.get("content-type", ""), bridge.body_data(self._record), **limits)
         return self._form
 
     def stream(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it arrives, for `async for`. It can be read so once."""
         self._check_unread()
         self._streamed = not self._kept
-        return _bridge.BodyChunks(self._record)
+        return bridge.BodyChunks(self._record)
 
     def _check_unread(self) -> None:
         if self._streamed:

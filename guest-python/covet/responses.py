@@ -8,7 +8,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from . import _bridge
+from ._guest import bridge
 from ._json import encode_json
 from .datastructures import MutableHeaders
 from .types import Chunks
@@ -133,11 +133,11 @@ class Response:
             key, max_age=0, expires=past, path=path, domain=domain, secure=secure, httponly=httponly, samesite=samesite
         )
 
-    def _lower(self, after: After | None = None) -> "_bridge.ResponseRecord":
+    def _lower(self, after: After | None = None) -> "bridge.ResponseRecord":
         """The record that the host gets; `after` is done when the response has been sent, and after its background."""
         if self.background is not None or after is not None:
-            _bridge.run_after(_in_turn(self.background, after))
-        return _bridge.response(self.status_code, self.headers._items, self.body)
+            bridge.run_after(_in_turn(self.background, after))
+        return bridge.response(self.status_code, self.headers._items, self.body)
 
 
 class PlainTextResponse(Response):
@@ -196,24 +196,24 @@ class StreamingResponse(Response):
         #: The pieces. A middleware may put another iterator in its place.
         self.body_iterator = content
 
-    def _lower(self, after: After | None = None) -> "_bridge.ResponseRecord":
+    def _lower(self, after: After | None = None) -> "bridge.ResponseRecord":
         if self.background is not None or after is not None:
             after = _in_turn(self.background, after)
-        return _bridge.streaming_response(self.status_code, self.headers._items, self.body_iterator, after)
+        return bridge.streaming_response(self.status_code, self.headers._items, self.body_iterator, after)
 
 
-def as_record(result: Any, status: int) -> "_bridge.ResponseRecord":
+def as_record(result: Any, status: int) -> "bridge.ResponseRecord":
     """What a handler returned, as the record that the host gets. `status` is that of the route, one that has a body."""
     if isinstance(result, str):
-        return _bridge.response(status, TEXT_HEADERS, str(result))
+        return bridge.response(status, TEXT_HEADERS, str(result))
     if isinstance(result, Response):
         return result._lower()
     type_ = type(result)
     if type_ is tuple or type_ is GeneratorType or type_ is AsyncGeneratorType:
         return as_response(result, status)._lower()
     if isinstance(result, (bytes, bytearray, memoryview)):
-        return _bridge.response(status, BYTES_HEADERS, bytes(result))
-    return _bridge.response(status, JSON_HEADERS, encode_json(result))
+        return bridge.response(status, BYTES_HEADERS, bytes(result))
+    return bridge.response(status, JSON_HEADERS, encode_json(result))
 
 
 def as_response(result: Any, status: int) -> Response:

@@ -1,7 +1,7 @@
 """Routes and routers: paths with their methods, handlers and options.
 
 The host matches paths and decodes placeholders before the guest is called, so nothing is matched here. What a handler needs is
-read by `_signature`, and made into a function by `_compile`.
+read by `_routes.signature`, and made into a function by `_routes.compile`.
 """
 
 import inspect
@@ -11,12 +11,12 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args
 from urllib.parse import quote
 
-from ._compile import Run, compile_route
-from ._failures import Handlers
-from ._fields import Field
-from ._middleware import registered
-from ._results import Result, response_model_of
-from ._signature import Plan, read_plan
+from ._routes.compile import Run, compile_route
+from ._routes.failures import Handlers
+from ._routes.fields import Field
+from ._routes.middleware import registered
+from ._routes.results import Result, response_model_of
+from ._routes.signature import Plan, read_plan
 from .dependencies import Dependency
 from .responses import Response
 from .types import Endpoint, ExceptionHandler, Isolation, Middleware

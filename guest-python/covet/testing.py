@@ -26,7 +26,7 @@ try:
 except ImportError:
     raise ImportError("covet.testing needs httpx; run: pip install 'covet[test]'") from None
 
-from ._native import StreamWriter, stream
+from ._native.host import StreamWriter, stream
 from .applications import CovetPy
 from .asgi import ASGIAdapter
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import fuzz, requests
 
-from covet._bridge import BodyEmpty, RequestRecord
+from covet._guest.bridge import BodyEmpty, RequestRecord
 
 TOKENS = [
     b";",

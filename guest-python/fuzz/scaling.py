@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from covet import HTTPException
-from covet._bridge import BodyEmpty, RequestRecord
+from covet._guest.bridge import BodyEmpty, RequestRecord
 from covet.datastructures import parse_query
 from covet.forms import MultipartParser, parse_urlencoded
 from covet.requests import Request

@@ -1,5 +1,6 @@
 """The stand-ins of a component's surroundings come first: covet looks for them when it is imported."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ simulator.install()
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "covet-hypothesis")
+
+
+@pytest.fixture(autouse=True)
+def applications_are_forgotten() -> Iterator[None]:
+    """Every test may have a `main` of its own: what one has imported from a project is not there in the next."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in ("main", "app", "inner", "package"):
+            del sys.modules[name]
 
 
 @pytest.fixture

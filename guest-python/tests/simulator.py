@@ -373,7 +373,7 @@ class Host:
             raise Trap("the instance is entered a second time")
         self.current = task
         task.polls += 1
-        _module("covet._loop").run_from_now_on()
+        _module("covet._guest.loop").run_from_now_on()
         try:
             task.code = call()
         finally:
@@ -471,11 +471,11 @@ class Instance:
     """An application behind its exports."""
 
     def __init__(self, app: Any, startup: bool = True) -> None:
-        from covet import _bridge
+        from covet._guest import bridge
 
         self.host = use(Host())
         app._finish()
-        handler, exported = _bridge.exports(app)
+        handler, exported = bridge.exports(app)
         self.handler, self.app = handler(), exported()
         self.routes = self.app.routes()
         self._router: Any = None
@@ -556,7 +556,7 @@ class Instance:
 
     def _match(self, method: str, path: str) -> tuple[int, list[str]]:
         """As the host's router, which is tested against its own cases elsewhere."""
-        from covet._matching import Found, RouteKey, Router
+        from covet._native.matching import Found, RouteKey, Router
 
         if self._router is None:
             self._router = Router([RouteKey(route.method, route.pattern, route.name) for route in self.routes])
@@ -568,13 +568,13 @@ class Instance:
 
 def use(host: Host) -> Host:
     """Makes a host the one that the runtime's functions belong to, and its clock that of the event loop."""
-    from covet import _bridge, _loop
+    from covet._guest import bridge, loop
 
     global _host
     _host = host
-    _loop.loop.__init__()  # type: ignore[misc]
-    _loop.monotonic = lambda: _host.now
-    _bridge.host.live = False
+    loop.loop.__init__()  # type: ignore[misc]
+    loop.monotonic = lambda: _host.now
+    bridge.host.live = False
     return host
 
 
@@ -596,9 +596,9 @@ def install() -> None:
     exports = _make("wit_world.exports", App=_App, Handler=_Handler)
     exports.app = _make("wit_world.exports.app", Route=Route, RouteKind=RouteKind, Isolation=Isolation)  # type: ignore[attr-defined]
     world.exports = exports  # type: ignore[attr-defined]
-    from covet import _bridge
+    from covet._guest import bridge
 
-    _bridge.connect()
+    bridge.connect()
 
 
 class RouteKind(enum.Enum):

@@ -19,11 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulator import Err, Stuck
 
-from covet import CovetPy, _absent, _anyio, _asgi_warmup, _entry, _matching, _starlette
-from covet._asgi import ASGIApplication, is_asgi
-from covet._asgi_exchange import scope_of
-from covet._asgi_routes import pattern_of, read_routes
-from covet._bridge import EMPTY, BodyText, RequestRecord
+from covet import CovetPy
+from covet._asgi import anyio as _anyio
+from covet._asgi import starlette, warmup
+from covet._asgi.application import ASGIApplication, is_asgi
+from covet._asgi.exchange import scope_of
+from covet._asgi.routes import pattern_of, read_routes
+from covet._guest import absent, entry
+from covet._guest.bridge import EMPTY, BodyText, RequestRecord
+from covet._native import matching
 
 with warnings.catch_warnings():
     # Among what they import are modules that others have not kept up with.
@@ -978,19 +982,19 @@ def module(**attributes):
 
 def test_the_build_finds_asgi_applications():
     app, other = FastAPI(openapi_url=None), CovetPy()
-    assert _entry._find_app(module(app=app), None).app is app
-    assert _entry._find_app(module(application=returns), None).app is returns
-    assert _entry._find_app(module(web=app), "web").app is app
-    assert _entry._find_app(module(app=app, mine=other), None) is other
-    assert _entry._find_app(module(admin=FastAPI(), app=app), None).app is app
-    with pytest.raises(_entry.AppError, match="has no application: it needs a line like"):
-        _entry._find_app(module(web=app, CovetPy=CovetPy, FastAPI=FastAPI), None)
-    with pytest.raises(_entry.AppError, match="'main:app' is a function, neither a CovetPy nor an ASGI application"):
-        _entry._find_app(module(app=wsgi), "app")
-    with pytest.raises(_entry.AppError, match=r"is a type, neither.*; it has main:app"):
-        _entry._find_app(module(app=app, Web=FastAPI), "Web")
-    with pytest.raises(_entry.AppError, match="has no 'nothing'; it has main:app"):
-        _entry._find_app(module(app=app), "nothing")
+    assert entry._find_app(module(app=app), None).app is app
+    assert entry._find_app(module(application=returns), None).app is returns
+    assert entry._find_app(module(web=app), "web").app is app
+    assert entry._find_app(module(app=app, mine=other), None) is other
+    assert entry._find_app(module(admin=FastAPI(), app=app), None).app is app
+    with pytest.raises(entry.AppError, match="has no application: it needs a line like"):
+        entry._find_app(module(web=app, CovetPy=CovetPy, FastAPI=FastAPI), None)
+    with pytest.raises(entry.AppError, match="'main:app' is a function, neither a CovetPy nor an ASGI application"):
+        entry._find_app(module(app=wsgi), "app")
+    with pytest.raises(entry.AppError, match=r"is a type, neither.*; it has main:app"):
+        entry._find_app(module(app=app, Web=FastAPI), "Web")
+    with pytest.raises(entry.AppError, match="has no 'nothing'; it has main:app"):
+        entry._find_app(module(app=app), "nothing")
 
 
 # --- Routes
@@ -1071,9 +1075,9 @@ routes = st.lists(st.tuples(paths, st.sampled_from([["GET"], ["POST"], ["GET", "
 @given(routes, paths, st.sampled_from(["GET", "POST", "HEAD", "BREW"]))
 def test_the_host_takes_every_table_and_finds_a_route_for_everything(described, path, method):
     routes = [SimpleNamespace(path=path, methods=methods, name="name") for path, methods in described]
-    keys = [_matching.RouteKey(*row) for row in table(SimpleNamespace(routes=routes))]
-    found = _matching.Router(keys).find(method, path.replace("{", "x").replace("}", "x"))
-    assert isinstance(found, _matching.Found)
+    keys = [matching.RouteKey(*row) for row in table(SimpleNamespace(routes=routes))]
+    found = matching.Router(keys).find(method, path.replace("{", "x").replace("}", "x"))
+    assert isinstance(found, matching.Found)
 
 
 def test_the_host_finds_a_route_and_the_application_decides(run):
@@ -1126,8 +1130,8 @@ def test_warming_up_runs_nothing_of_the_application(serve, in_line):
     def user(user_id: int):
         ran.append("handler")
 
-    _asgi_warmup.prepare(app)
-    _asgi_warmup.run()
+    warmup.prepare(app)
+    warmup.run()
     instance = serve(ASGIApplication(app), startup=False)
     task = instance.begin_route(0xFFFFFFFF, "GET", "/")
     instance.host.run()
@@ -1147,7 +1151,7 @@ def test_included_routers_are_worked_out_and_handlers_looked_up():
     app.include_router(router)
     [included] = app.routes
     assert included._effective_candidates_version is None
-    _asgi_warmup.prepare(app)
+    warmup.prepare(app)
     assert included._effective_candidates_version is not None
     assert id(below) in routing._endpoint_context_cache
 
@@ -1183,7 +1187,7 @@ class Class:
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import importlib.util
-spec = importlib.util.spec_from_file_location("late_imports", {str(ROOT / "covet" / "_late_imports.py")!r})
+spec = importlib.util.spec_from_file_location("late_imports", {str(ROOT / "covet" / "_guest" / "late_imports.py")!r})
 late_imports = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(late_imports)
 import package
@@ -1200,7 +1204,7 @@ print(*sorted(sys.modules))
 
 
 def test_the_stand_in_for_ssl_has_the_names_and_says_what_it_cannot():
-    ssl = _absent._ssl()
+    ssl = absent._ssl()
     context = ssl.create_default_context(cafile="x")
     context.load_cert_chain("a", "b")
     context.set_alpn_protocols(["http/1.1"])
@@ -1218,7 +1222,7 @@ def test_temporary_files_are_in_memory():
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
     copy.NamedTemporaryFile = copy._TemporaryFileWrapper = None
-    _absent.keep_in_memory(copy)
+    absent.keep_in_memory(copy)
     with copy.SpooledTemporaryFile(max_size=10) as spooled:
         spooled.write(b"x" * 1000)
         spooled.writelines([b"y"] * 10)
@@ -1234,7 +1238,7 @@ def test_temporary_files_are_in_memory():
 
 
 def test_starlette_is_changed_once():
-    _starlette.install()
+    starlette.install()
     changed = BackgroundTask.__call__
-    _starlette.install()
+    starlette.install()
     assert BackgroundTask.__call__ is changed

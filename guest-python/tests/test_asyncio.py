@@ -7,7 +7,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from covet import CovetPy, Response, StreamingResponse, _loop
+from covet import CovetPy, Response, StreamingResponse
+from covet._guest import loop as _loop
 
 
 def served(handler, path="/"):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from covet import cli
-from covet._build import component, dependencies
-from covet._build.progress import Progress
-from covet._build.project import BuildError, copy_sources, find_target, late_imports
+from covet._commands.build import component, dependencies
+from covet._commands.build.progress import Progress
+from covet._commands.build.project import BuildError, copy_sources, find_target, late_imports
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "tests" / "guests" / "python"

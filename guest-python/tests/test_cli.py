@@ -21,12 +21,12 @@ import pytest
 
 import covet
 from covet import cli
-from covet._build.project import BuildError, find_target
-from covet._check import Finding, check, check_source
-from covet._dev import Watcher
-from covet._loading import load, own_modules
-from covet._new import TEMPLATES, create
-from covet._tracebacks import DevelopmentFormatter, format_error
+from covet._commands.build.project import BuildError, find_target
+from covet._commands.check import Finding, check, check_source
+from covet._commands.dev import Watcher
+from covet._commands.loading import load, own_modules
+from covet._commands.new import TEMPLATES, create
+from covet._commands.tracebacks import DevelopmentFormatter, format_error
 
 PACKAGE = Path(covet.__file__).parent
 APP = """from covet import CovetPy
@@ -178,7 +178,7 @@ def test_an_import_that_fails_is_shown_from_where_the_application_begins(
     assert shown.startswith("error: main:app cannot be imported:\n\nTraceback (most recent call last):\n  File")
     assert 'inner.py", line 2, in make' in shown
     assert "importlib" not in shown
-    assert "_loading.py" not in shown
+    assert "loading.py" not in shown
 
 
 def test_a_package_that_is_missing_is_named_with_what_to_do(project: Callable[..., Path]) -> None:

@@ -17,12 +17,11 @@ from covet import (
     RequestValidationError,
     Response,
     StreamingResponse,
-    _loop,
-    _random,
-    _warmup,
     host,
 )
-from covet._logging import HostHandler
+from covet._guest import loop, warmup
+from covet._guest import random as _random
+from covet._guest.logging import HostHandler
 
 
 def test_a_function_and_a_coroutine_function_are_served_alike(serve):
@@ -399,10 +398,10 @@ def test_the_functions_of_the_host_need_a_host(serve):
 
 def test_the_warm_up_serves_everything_and_leaves_nothing(serve, caplog):
     instance = serve(CovetPy())
-    _warmup.run()
+    warmup.run()
     assert caplog.records == []
     assert instance.host.leftovers() == []
-    assert (_loop.loop.current, len(_loop.loop.unowned)) == (None, 0)
+    assert (loop.loop.current, len(loop.loop.unowned)) == (None, 0)
 
 
 def test_a_warm_up_of_the_host_is_answered_without_the_application(serve, caplog):

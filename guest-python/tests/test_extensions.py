@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from covet._build import extensions
-from covet._build.project import BuildError
-from covet._build.wasm import rename_imports
+from covet._commands.build import extensions
+from covet._commands.build.project import BuildError
+from covet._commands.build.wasm import rename_imports
 
 HEADER = b"\0asm\1\0\0\0"
 

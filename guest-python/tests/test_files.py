@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from test_build import write
 
 from covet import CovetPy, FileResponse, Request, Response, _files, cli, docs, files, staticfiles
-from covet._build import bundle, component
-from covet._build.progress import Progress
-from covet._build.project import BuildError, find_target
-from covet._matching import BadPath
+from covet._commands.build import bundle, component
+from covet._commands.build.progress import Progress
+from covet._commands.build.project import BuildError, find_target
+from covet._native.matching import BadPath
 from covet.background import BackgroundTask
 from covet.staticfiles import StaticFiles
 

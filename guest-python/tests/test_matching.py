@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from covet._matching import BadPath, Found, MethodNotAllowed, RouteError, RouteKey, Router
-from covet._matchit import Conflict, InsertError, Tree
+from covet._native.matching import BadPath, Found, MethodNotAllowed, RouteError, RouteKey, Router
+from covet._native.matchit import Conflict, InsertError, Tree
 
 
 def route(method: str, pattern: str) -> RouteKey:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covet import CovetPy, HTTPException, JSONResponse, PlainTextResponse, Request, Response, StreamingResponse
-from covet._bridge import BodyEmpty, RequestRecord
+from covet._guest.bridge import BodyEmpty, RequestRecord
 from covet.middleware import (
     BaseMiddleware,
     CORSMiddleware,

@@ -39,19 +39,10 @@ from hypothesis import strategies as st
 from typing_extensions import TypeAliasType, TypedDict
 
 from covet import Query
-from covet._models import (
-    ERRORS_MAX,
-    InvalidJSON,
-    InvalidModel,
-    Model,
-    dump_errors,
-    json_schemas,
-    model_of,
-    read_json,
-)
-from covet._native_models import NativeModel
-from covet._nesting import NESTING_MAX, is_nested_too_deeply
-from covet._pydantic_models import PydanticModel
+from covet._models.model import ERRORS_MAX, InvalidJSON, InvalidModel, Model, dump_errors, json_schemas, model_of, read_json
+from covet._models.native import NativeModel
+from covet._models.nesting import NESTING_MAX, is_nested_too_deeply
+from covet._models.pydantic import PydanticModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -400,8 +391,12 @@ def equal(ours: Any, theirs: Any) -> bool:
 
 
 def equal_error(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    # A validator of pydantic that is a function has its address in its label.
-    place = [mine if "function-" in str(other) else other for mine, other in zip(ours["loc"], theirs["loc"], strict=False)]
+    # A validator of pydantic that is a function has its address in its label. And one that a recursive alias has made is
+    # "..." in the label of another, or not, depending on which of them pydantic has made first in this process.
+    place = [
+        mine if "function-" in str(other) or "..." in str(other) else other
+        for mine, other in zip(ours["loc"], theirs["loc"], strict=False)
+    ]
     context = [{key: str(value) for key, value in error.get("ctx", {}).items()} for error in (ours, theirs)]
     types_ = [{key: type(value) for key, value in error.get("ctx", {}).items()} for error in (ours, theirs)]
     return (
@@ -718,10 +713,10 @@ def test_nesting_is_never_taken_for_less_than_it_is(value: Any) -> None:
         depth = depth_of(value)
         for ascii_ in (True, False):
             text = json.dumps(value, ensure_ascii=ascii_)
-            patch.setattr("covet._nesting.NESTING_MAX", depth - 1)
+            patch.setattr("covet._models.nesting.NESTING_MAX", depth - 1)
             assert depth < 1 or is_nested_too_deeply(text)
             # What is wide is looked at less exactly.
-            patch.setattr("covet._nesting.NESTING_MAX", depth + 6)
+            patch.setattr("covet._models.nesting.NESTING_MAX", depth + 6)
             assert not is_nested_too_deeply(text)
 
 
@@ -801,6 +796,9 @@ def test_values_are_written_as_by_pydantic(data: Any) -> None:
         value = theirs.validate_python(data.draw(fitting(type_)))
         expected = theirs.dump_json(value, **options)
     except (pydantic.ValidationError, ValueError, OverflowError):
+        return
+    if "\\ud" in repr(value):
+        # Half a surrogate pair is replaced by pydantic in some places, and refused in others; here it is escaped.
         return
     assert json.loads(ours.dump_json(value, **options)) == json.loads(expected), (type_, value, options)
 
@@ -1077,7 +1075,7 @@ WITHOUT_PYDANTIC = """
 import sys
 from dataclasses import dataclass
 from covet import CovetPy
-from covet._models import InvalidModel, model_of
+from covet._models.model import InvalidModel, model_of
 
 @dataclass
 class Leaf:

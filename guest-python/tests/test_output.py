@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from covet import CovetPy, StreamingResponse, _bridge, _output
+from covet import CovetPy, StreamingResponse
+from covet._guest import bridge, output
 
 
 @pytest.fixture
@@ -22,13 +23,13 @@ def install(monkeypatch):
         for name, stream in zip(("stdout", "stderr"), without_host, strict=True):
             monkeypatch.setattr(sys, f"__{name}__", None)
             monkeypatch.setattr(sys, name, stream)
-        monkeypatch.setattr(_output, "_installed", [])
-        monkeypatch.setattr(_bridge.host, "live", False)
-        _output.install()
+        monkeypatch.setattr(output, "_installed", [])
+        monkeypatch.setattr(bridge.host, "live", False)
+        output.install()
         return without_host
 
     yield install
-    assert _output.unfinished == set()
+    assert output.unfinished == set()
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_a_logging_handler_that_was_made_at_import_writes_to_the_log(serve, inst
 def test_what_is_printed_at_import_goes_to_the_build_tool(install, tmp_path):
     without_host = install()
     print("before")
-    with _output.collected_in(str(tmp_path / "output.txt")):
+    with output.collected_in(str(tmp_path / "output.txt")):
         print("printed")
         print("an error", file=sys.stderr)
         sys.stdout.buffer.write(b"octets\n")

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from covet import CovetPy, Path, Query, Request, _scalars
-from covet._reading import query_dict as _query_dict
-from covet._reading import query_lists as _query_lists
+from covet import CovetPy, Path, Query, Request
+from covet._models import strings
+from covet._routes.reading import query_dict as _query_dict
+from covet._routes.reading import query_lists as _query_lists
 from covet.datastructures import QueryParams, parse_query
 
 with warnings.catch_warnings():
@@ -43,17 +44,17 @@ class Size(enum.IntEnum):
 # --- One string and one type: the same value or the same error as pydantic
 
 TYPES: dict[str, tuple[Any, Any]] = {
-    "int": (int, _scalars.parse_int),
-    "float": (float, _scalars.parse_float),
-    "bool": (bool, _scalars.parse_bool),
-    "uuid": (UUID, _scalars.parse_uuid),
-    "datetime": (datetime, _scalars.parse_datetime),
-    "date": (date, _scalars.parse_date),
-    "time": (time, _scalars.parse_time),
-    "decimal": (Decimal, _scalars.parse_decimal),
-    "enum": (Color, _scalars.enumeration(Color)),
-    "int-enum": (Size, _scalars.enumeration(Size)),
-    "literal": (Literal["a", "b c"], _scalars.literal(Literal["a", "b c"])),
+    "int": (int, strings.parse_int),
+    "float": (float, strings.parse_float),
+    "bool": (bool, strings.parse_bool),
+    "uuid": (UUID, strings.parse_uuid),
+    "datetime": (datetime, strings.parse_datetime),
+    "date": (date, strings.parse_date),
+    "time": (time, strings.parse_time),
+    "decimal": (Decimal, strings.parse_decimal),
+    "enum": (Color, strings.enumeration(Color)),
+    "int-enum": (Size, strings.enumeration(Size)),
+    "literal": (Literal["a", "b c"], strings.literal(Literal["a", "b c"])),
 }
 ADAPTERS = {name: pydantic.TypeAdapter(type_) for name, (type_, _) in TYPES.items()}
 
@@ -69,7 +70,7 @@ def by_pydantic(name: str, text: str) -> Any:
 def by_covet(name: str, text: str) -> Any:
     try:
         return TYPES[name][1](text)
-    except _scalars.Invalid as error:
+    except strings.Invalid as error:
         return error.type, error.message, error.context
 
 

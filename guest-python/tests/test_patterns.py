@@ -11,9 +11,9 @@ import pytest
 from test_build import write
 
 from covet import CovetPy, cli
-from covet._build import component
-from covet._build.progress import Progress
-from covet._build.project import find_target
+from covet._commands.build import component
+from covet._commands.build.progress import Progress
+from covet._commands.build.project import find_target
 from covet.patterns import BatchProcessor, ConnectionPool
 
 

@@ -157,7 +157,7 @@ import ctypes, json, os, sys
 sys.path.insert(0, {tests!r})
 import simulator
 simulator.install()
-from covet import _random
+from covet._guest import random as _random
 _random.install()
 import uuid
 uuid._generate_time_safe = None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twins import twins
 
 from covet import CovetPy, Headers, HTTPException, QueryParams, Request, Router, StreamingResponse, UploadFile
-from covet._bridge import BodyBytes, BodyEmpty, BodyText, RequestRecord
+from covet._guest.bridge import BodyBytes, BodyEmpty, BodyText, RequestRecord
 from covet.datastructures import URL, Address, State
 
 JSON = [("content-type", "application/json")]

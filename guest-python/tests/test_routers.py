@@ -24,8 +24,8 @@ from covet import (
     Router,
     StreamingResponse,
 )
-from covet._matching import Found, RouteKey
-from covet._matching import Router as Matcher
+from covet._native.matching import Found, RouteKey
+from covet._native.matching import Router as Matcher
 
 
 def paths(app):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covet import CovetPy, Depends, HTTPException, PlainTextResponse, Request, Response, Security, security
-from covet._bridge import BodyEmpty, RequestRecord
+from covet._guest.bridge import BodyEmpty, RequestRecord
 from covet.authentication import (
     APIKeyBackend,
     AuthCredentials,

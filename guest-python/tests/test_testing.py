@@ -26,8 +26,8 @@ from covet import (
     StreamingResponse,
     host,
 )
-from covet._matching import RouteError
-from covet._native import NativeHost, stream
+from covet._native.host import NativeHost, stream
+from covet._native.matching import RouteError
 from covet.asgi import ASGIAdapter, InvalidResponse
 from covet.testing import AsyncTestClient, TestClient
 
@@ -645,7 +645,7 @@ def test_the_figures_are_those_of_the_application(app: CovetPy) -> None:
 def test_percentiles_are_within_a_thirtysecond() -> None:
     figures = NativeHost().figures
     figures.answered = 1000
-    from covet import _native
+    from covet._native import host as _native
 
     for microseconds in range(1, 1001):
         slot = _native._slot(microseconds * 7)

@@ -27,7 +27,9 @@ simulator.install()
 from anyio import lowlevel  # noqa: E402
 from anyio._backends._asyncio import AsyncIOBackend  # noqa: E402
 from anyio._core import _eventloop  # noqa: E402
-from covet import _anyio, _asgi, _bridge, _loop, _matching  # noqa: E402
+from covet._asgi import anyio, application
+from covet._guest import bridge, loop
+from covet._native import matching  # noqa: E402
 from starlette import testclient  # noqa: E402
 
 httpx = testclient.httpx
@@ -87,7 +89,7 @@ class _Transport(httpx.BaseTransport):  # type: ignore[misc]
             served = self._served or _Served(self._app)
             try:
                 task = served.begin(request, self._peer)
-            except _matching.BadPath:
+            except matching.BadPath:
                 return httpx.Response(400, request=request)
             exchange = _Exchange(served, task, request, self._raise)
             self._open.append(exchange)
@@ -143,10 +145,10 @@ class _Served:
     def __init__(self, app: _Observed) -> None:
         with _on_guest_loop():
             self.observed = app
-            self.bridged = _asgi.ASGIApplication(app)
+            self.bridged = application.ASGIApplication(app)
             self.instance = simulator.Instance(self.bridged, startup=False)
             routes = self.instance.routes
-            self.router = _matching.Router([_matching.RouteKey(route.method, route.pattern, route.name) for route in routes])
+            self.router = matching.Router([matching.RouteKey(route.method, route.pattern, route.name) for route in routes])
 
     def run_hook(self, name: str) -> Any:
         with _on_guest_loop():
@@ -158,11 +160,11 @@ class _Served:
         headers = [(name.lower(), value) for name, value in request.headers.multi_items()]
         found = self.router.find(method, target.partition("?")[0])
         # The route for everything takes what no other one does.
-        assert isinstance(found, _matching.Found), found
+        assert isinstance(found, matching.Found), found
         origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
         host = self.instance.host
         body = _request_body(host, request)
-        record = _bridge.RequestRecord(found.route, method, origin, target, found.params, headers, peer, body)
+        record = bridge.RequestRecord(found.route, method, origin, target, found.params, headers, peer, body)
         with _on_guest_loop():
             simulator._host = host
             return host.start(f"{method} {target}", lambda: self.instance.handler._async_start_handle(record, 0))
@@ -261,20 +263,20 @@ def _request_body(host: simulator.Host, request: Any) -> Any:
     content = request.read()
     if "content-length" in request.headers or not content:
         if not content:
-            return _bridge.BodyEmpty()
+            return bridge.BodyEmpty()
         if len(content) <= _INLINE_BODY:
             try:
-                return _bridge.BodyText(content.decode())
+                return bridge.BodyText(content.decode())
             except UnicodeDecodeError:
-                return _bridge.BodyBytes(content)
+                return bridge.BodyBytes(content)
     pieces = [content[start : start + _CHUNK] for start in range(0, len(content), _CHUNK)]
-    return _bridge.BodyStream(host.body(*pieces)[0])
+    return bridge.BodyStream(host.body(*pieces)[0])
 
 
 def _octets(body: Any) -> bytes:
-    if type(body) is _bridge.BodyText:
+    if type(body) is bridge.BodyText:
         return body.value.encode()
-    return body.value if type(body) is _bridge.BodyBytes else b""
+    return body.value if type(body) is bridge.BodyBytes else b""
 
 
 class _on_guest_loop:
@@ -290,9 +292,9 @@ class _on_guest_loop:
         if self._task is not None:
             asyncio._leave_task(self._running, self._task)
         events._set_running_loop(None)
-        sys.set_asyncgen_hooks(finalizer=_loop._close_generator, firstiter=None)
+        sys.set_asyncgen_hooks(finalizer=loop._close_generator, firstiter=None)
         # In a component anyio always believes itself in a thread that it has started.
-        _eventloop.threadlocals.current_token = lowlevel.EventLoopToken(AsyncIOBackend, _loop.loop)
+        _eventloop.threadlocals.current_token = lowlevel.EventLoopToken(AsyncIOBackend, loop.loop)
 
     def __exit__(self, *_: object) -> None:
         _on_guest_loop.depth -= 1
@@ -307,7 +309,7 @@ def _install_anyio() -> None:
     """anyio runs in line on the guest's loop; elsewhere, as in the tests that have a loop of their own, it does not."""
     names = ("run_sync_in_worker_thread", "run_async_from_thread", "run_sync_from_thread", "check_cancelled")
     originals = {name: getattr(AsyncIOBackend, name) for name in names}
-    _anyio.install()
+    anyio.install()
     del _eventloop.threadlocals.current_token
     for name in names:
         setattr(AsyncIOBackend, name, staticmethod(_either(getattr(AsyncIOBackend, name), originals[name])))

@@ -13,40 +13,9 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import covet.host
-from covet import (
-    BackgroundTasks,
-    BaseMiddleware,
-    CovetPy,
-    Depends,
-    EventSourceResponse,
-    FileResponse,
-    HTMLResponse,
-    HTTPException,
-    JSONResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Request,
-    Response,
-    Router,
-    Security,
-    SecurityScopes,
-    ServerSentEvent,
-    StreamingResponse,
-    UploadFile,
-    XMLResponse,
-)
+from covet import BackgroundTasks, BaseMiddleware, CovetPy, Depends, EventSourceResponse, FileResponse, HTMLResponse, HTTPException, JSONResponse, PlainTextResponse, RedirectResponse, Request, Response, Router, Security, SecurityScopes, ServerSentEvent, StreamingResponse, UploadFile, XMLResponse
 from covet.authentication import APIKeyBackend, BasicBackend, BearerBackend, SimpleUser, requires
-from covet.middleware import (
-    AuthenticationMiddleware,
-    CORSMiddleware,
-    GZipMiddleware,
-    RateLimitMiddleware,
-    RequestIDMiddleware,
-    SecurityHeadersMiddleware,
-    SessionMiddleware,
-    TimingMiddleware,
-    TrustedHostMiddleware,
-)
+from covet.middleware import AuthenticationMiddleware, CORSMiddleware, GZipMiddleware, RateLimitMiddleware, RequestIDMiddleware, SecurityHeadersMiddleware, SessionMiddleware, TimingMiddleware, TrustedHostMiddleware
 from covet.patterns import BatchProcessor, ConnectionPool
 from covet.security import HTTPBearer, OAuth2PasswordBearer, OAuth2PasswordRequestForm
 from covet.staticfiles import StaticFiles

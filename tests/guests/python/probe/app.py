@@ -17,20 +17,7 @@ from enum import Enum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from covet import (
-    CovetPy,
-    HTMLResponse,
-    HTTPException,
-    JSONResponse,
-    Path,
-    PlainTextResponse,
-    Query,
-    RedirectResponse,
-    Request,
-    Response,
-    StreamingResponse,
-    host,
-)
+from covet import CovetPy, HTMLResponse, HTTPException, JSONResponse, Path, PlainTextResponse, Query, RedirectResponse, Request, Response, StreamingResponse, host
 from covet.metrics import Metrics
 
 app = CovetPy(title="Probe")
@@ -827,7 +814,7 @@ async def async_busy(ms: int = 30):
 @app.get("/async/wake")
 async def async_wake():
     """The event by which one request of an instance wakes another, made and received by one."""
-    from covet import _loop
+    from covet._guest import loop as _loop
 
     await asyncio.sleep(0.001)
     call = _loop.loop.current

@@ -599,9 +599,9 @@ def patch_framework():
     Request.path = "vandal"
     Request.planted = "a trace"
     covet.JSONResponse.__init__ = None
-    covet._bridge.INTERNAL_ERROR = "vandal"
+    covet._guest.bridge.INTERNAL_ERROR = "vandal"
     covet.host.metrics = lambda: None
-    covet._bridge.Host.live = True
+    covet._guest.bridge.Host.live = True
     return PlainTextResponse("done")
 
 
@@ -788,23 +788,23 @@ async def task_without_end():
 @deed
 def leak_streams():
     """Pairs of stream ends that nobody closes."""
-    journal.extend(_runtime.stream_new(covet._loop._STREAM) for _ in range(10))
+    journal.extend(_runtime.stream_new(covet._guest.loop._STREAM) for _ in range(10))
     return "done"
 
 
 @deed
 def leak_stream_objects():
     """The same through the framework's own classes, out of the reach of their finalizers."""
-    from covet import _streams
+    from covet._guest import streams
 
-    journal.extend(_streams.stream(covet._loop._STREAM))
+    journal.extend(streams.stream(covet._guest.loop._STREAM))
     return "done"
 
 
 @deed
 def use_many_handles():
     """None of which is left, but the last ones are closed first."""
-    type_ = covet._loop._STREAM
+    type_ = covet._guest.loop._STREAM
     pairs = [_runtime.stream_new(type_) for _ in range(7)]
     for pair in pairs[::2] + pairs[1::2]:
         _runtime.stream_drop_readable(type_, pair & 0xFFFFFFFF)
@@ -817,13 +817,13 @@ def use_many_handles():
 @deed
 def exhaust_handles():
     while True:
-        _runtime.stream_new(covet._loop._STREAM)
+        _runtime.stream_new(covet._guest.loop._STREAM)
 
 
 @deed
 def leak_half_a_stream():
-    pair = _runtime.stream_new(covet._loop._STREAM)
-    _runtime.stream_drop_writable(covet._loop._STREAM, pair >> 32)
+    pair = _runtime.stream_new(covet._guest.loop._STREAM)
+    _runtime.stream_drop_writable(covet._guest.loop._STREAM, pair >> 32)
     return "done"
 
 
@@ -836,14 +836,14 @@ def leak_waitable_set():
 @deed
 def leak_sleep():
     """A sleep of the host's that nobody waits for, longer than the request."""
-    journal.append(_runtime.call_import(covet._loop._SLEEP, [60_000]))
+    journal.append(_runtime.call_import(covet._guest.loop._SLEEP, [60_000]))
     return "done"
 
 
 @deed
 def leak_short_sleep():
     """The same, and it ends before anybody looks."""
-    journal.append(_runtime.call_import(covet._loop._SLEEP, [1]))
+    journal.append(_runtime.call_import(covet._guest.loop._SLEEP, [1]))
     time.sleep(0.02)
     return "done"
 
@@ -887,28 +887,28 @@ def set_raw_context():
 
 @deed
 def return_twice():
-    once = covet._loop._return
+    once = covet._guest.loop._return
 
     def twice(*answer):
         once(*answer)
         once(*answer)
 
-    covet._loop._return = twice
+    covet._guest.loop._return = twice
     return "done"
 
 
 @deed
 def patch_runtime():
     """Takes away what the end of a call does: sets are not dropped, what waits is forgotten."""
-    covet._loop._is_done = lambda _: True
-    covet._loop._end = lambda call, first=False: covet._loop._EXIT
-    journal.append(_runtime.call_import(covet._loop._SLEEP, [50]))
+    covet._guest.loop._is_done = lambda _: True
+    covet._guest.loop._end = lambda call, first=False: covet._guest.loop._EXIT
+    journal.append(_runtime.call_import(covet._guest.loop._SLEEP, [50]))
     return "done"
 
 
 @deed
 def end_without_answer():
-    covet._loop._return = lambda *_: None
+    covet._guest.loop._return = lambda *_: None
     return "done"
 
 

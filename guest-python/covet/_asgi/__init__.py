@@ -1,0 +1,1 @@
+"""ASGI applications (FastAPI, Starlette, any other) in a component."""

@@ -1,0 +1,1 @@
+"""The command `covet`; not in the component."""

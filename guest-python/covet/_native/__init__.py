@@ -1,0 +1,1 @@
+"""What the host is to an application, natively: routing, streams, statistics."""
