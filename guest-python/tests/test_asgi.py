@@ -5,6 +5,7 @@ import contextvars
 import gc
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -1210,11 +1211,35 @@ def test_the_stand_in_for_ssl_has_the_names_and_says_what_it_cannot():
     context.set_alpn_protocols(["http/1.1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    assert context.verify_flags is ssl.VerifyFlags.VERIFY_X509_STRICT
     assert isinstance(context, ssl.SSLContext)
     assert issubclass(ssl.SSLCertVerificationError, ssl.SSLError)
+    assert ssl.CertificateError is ssl.SSLCertVerificationError
     for cannot in (context.wrap_bio, context.wrap_socket, ssl.MemoryBIO):
         with pytest.raises(ssl.SSLError, match="TLS is not there"):
             cannot()
+
+
+def test_names_of_hosts_are_not_resolved_and_connections_not_made():
+    names = SimpleNamespace()
+    absent.resolve_no_names(names)
+    for resolve in (names.getaddrinfo, names.gethostbyname, names.getnameinfo):
+        with pytest.raises(socket.gaierror, match="A component has no sockets"):
+            resolve("localhost", 80)
+
+
+def test_connections_are_refused_as_without_a_network(run):
+    async def app(scope, receive, send):
+        texts = []
+        for connect in (asyncio.open_connection, asyncio.get_running_loop().getaddrinfo):
+            try:
+                await connect("localhost", 80)
+            except OSError as error:
+                texts.append(error.strerror)
+        await PlainTextResponse(", ".join(texts))(scope, receive, send)
+
+    assert run(app).get("/").text == "A component has no sockets, A component has no sockets, and resolves no names"
 
 
 def test_temporary_files_are_in_memory():

@@ -1,12 +1,14 @@
 """Stand-ins for what the standard library needs and a component does not have.
 
 For `ssl`, which anyio, httpx and others import at the top although most of what they do needs none of it: the names are
-there, contexts can be made and configured, and what would encrypt says why it cannot. And for temporary files without a
-name, in which Starlette and others keep large uploads: they are in memory.
+there, contexts can be made and configured, and what would encrypt says why it cannot. For the resolver of names, which fails
+as one without a network does. And for temporary files without a name, in which Starlette and others keep large uploads: they
+are in memory.
 """
 
 import enum
 import io
+import socket
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -25,10 +27,33 @@ def install() -> None:
             import ssl  # noqa: F401
         except ImportError:
             sys.modules["ssl"] = _ssl()
+    resolve_no_names(sys.modules["_socket"], socket)
     if "tempfile" in sys.modules:
         keep_in_memory(sys.modules["tempfile"])
     else:
         sys.meta_path.insert(0, _TempfileFinder())
+
+
+# --- Names of hosts
+
+
+def resolve_no_names(*modules: Any) -> None:
+    """Changes `socket` and what it is made of.
+
+    The C library keeps its handle of the network. If an import had it make one in the build, as that of urllib3 does, the
+    handle is one that the host does not know, and the next name to be resolved would end the instance.
+    """
+    for module in modules:
+        for name in _RESOLVERS:
+            setattr(module, name, resolve_nothing)
+
+
+def resolve_nothing(*arguments: Any, **options: Any) -> NoReturn:
+    """Fails like a resolver without a network."""
+    raise socket.gaierror(socket.EAI_FAIL, "A component has no sockets, and resolves no names")
+
+
+_RESOLVERS = ("getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo")
 
 
 # --- Temporary files
@@ -86,8 +111,9 @@ def _ssl() -> ModuleType:
     module = ModuleType("ssl", "Stands in for the standard library's ssl: a component has no OpenSSL, and no sockets either.")
     names: dict[str, Any] = {value.__name__: value for value in _CLASSES}
     names |= {value.__name__: value for value in (create_default_context, get_default_verify_paths)}
-    for kind in (VerifyMode, TLSVersion):
+    for kind in (VerifyMode, VerifyFlags, TLSVersion):
         names |= kind.__members__
+    names["CertificateError"] = CertificateError
     names |= dict.fromkeys(_OPTIONS, 0) | dict.fromkeys(_FEATURES, False)
     names |= {f"PROTOCOL_{name}": number for number, name in enumerate(_PROTOCOLS)}
     # Read by urllib3, which refuses what is older.
@@ -136,6 +162,15 @@ class VerifyMode(enum.IntEnum):
     CERT_REQUIRED = 2
 
 
+class VerifyFlags(enum.IntFlag):
+    VERIFY_DEFAULT = 0
+    VERIFY_CRL_CHECK_LEAF = 4
+    VERIFY_CRL_CHECK_CHAIN = 12
+    VERIFY_X509_STRICT = 32
+    VERIFY_X509_TRUSTED_FIRST = 32768
+    VERIFY_X509_PARTIAL_CHAIN = 524288
+
+
 class TLSVersion(enum.IntEnum):
     MINIMUM_SUPPORTED = -2
     TLSv1 = 769
@@ -157,7 +192,7 @@ class SSLContext:
         self.protocol = protocol
         self.check_hostname = False
         self.verify_mode = VerifyMode.CERT_NONE
-        self.verify_flags = self.options = 0
+        self.verify_flags, self.options = VerifyFlags.VERIFY_DEFAULT, 0
         self.minimum_version, self.maximum_version = TLSVersion.MINIMUM_SUPPORTED, TLSVersion.MAXIMUM_SUPPORTED
         self.keylog_filename: str | None = None
 
@@ -212,14 +247,13 @@ def refuse() -> NoReturn:
 CertificateError = SSLCertVerificationError
 _CLASSES: tuple[type, ...] = (
     *(SSLError, SSLZeroReturnError, SSLWantReadError, SSLWantWriteError, SSLSyscallError, SSLEOFError),
-    *(SSLCertVerificationError, VerifyMode, TLSVersion, Purpose, SSLContext, MemoryBIO, SSLObject, SSLSocket, SSLSession),
+    *(SSLCertVerificationError, VerifyMode, VerifyFlags, TLSVersion, Purpose),
+    *(SSLContext, MemoryBIO, SSLObject, SSLSocket, SSLSession),
 )
 _OPTIONS = (
     *("OP_ALL", "OP_NO_SSLv2", "OP_NO_SSLv3", "OP_NO_TLSv1", "OP_NO_TLSv1_1", "OP_NO_TLSv1_2", "OP_NO_TLSv1_3"),
     *("OP_NO_COMPRESSION", "OP_NO_TICKET", "OP_NO_RENEGOTIATION", "OP_IGNORE_UNEXPECTED_EOF", "OP_SINGLE_DH_USE"),
     *("OP_SINGLE_ECDH_USE", "OP_CIPHER_SERVER_PREFERENCE", "OP_LEGACY_SERVER_CONNECT"),
-    *("VERIFY_DEFAULT", "VERIFY_X509_STRICT", "VERIFY_X509_TRUSTED_FIRST", "VERIFY_X509_PARTIAL_CHAIN"),
-    *("VERIFY_CRL_CHECK_LEAF", "VERIFY_CRL_CHECK_CHAIN"),
 )
 _FEATURES = (
     *("HAS_SNI", "HAS_ALPN", "HAS_NPN", "HAS_ECDH", "HAS_SSLv2", "HAS_SSLv3", "HAS_TLSv1", "HAS_TLSv1_1", "HAS_TLSv1_2"),

@@ -12,6 +12,7 @@ end. A task that waits only for another call does not keep its own call open; it
 """
 
 import asyncio
+import errno
 import heapq
 import logging
 import sys
@@ -24,13 +25,13 @@ from itertools import count
 from math import ceil, inf
 from time import monotonic
 from types import CoroutineType
-from typing import Any
+from typing import Any, NoReturn
 
 import componentize_py_async_support as support
 import componentize_py_runtime as runtime
 from componentize_py_types import Err, Ok
 
-from . import output
+from . import absent, output
 
 __all__ = ["Call", "after", "current", "hold", "install", "let_go", "pause", "respond", "run_from_now_on", "run_in"]
 __all__ += ["start", "start_sync", "wait"]
@@ -152,6 +153,14 @@ class Loop(asyncio.AbstractEventLoop):
 
     def set_default_executor(self, executor: Any) -> None:
         """Accepted and not used, see `run_in_executor`."""
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Fails as without a network, which is what libraries expect of it."""
+        raise OSError(errno.ENETUNREACH, "A component has no sockets")
+
+    async def getaddrinfo(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Fails, see there."""
+        absent.resolve_nothing()
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self._handler is None:
