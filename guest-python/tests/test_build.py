@@ -356,6 +356,13 @@ def test_progress_has_a_line_for_each_step_that_went_well():
     assert "nothing" not in stream.getvalue()
 
 
+def test_what_componentize_py_says_of_too_much_memory_is_put_into_words(tmp_path):
+    (tmp_path / "main.py").touch()
+    said = "0: retrieving memory\n1: too much data is being copied: fuel allocated for hostcalls has been exhausted\n  2: start"
+    message = component._message_of_failure(said, find_target("main:app", tmp_path))
+    assert message.startswith("main:app and its dependencies take more than 128 MiB of memory")
+
+
 def test_the_framework_can_be_imported_without_a_component():
     code = "import covet, covet.validation, covet.host, sys; print('wit_world' in sys.modules, covet.Query(1).default)"
     output = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)

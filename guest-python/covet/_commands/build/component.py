@@ -219,6 +219,11 @@ def _message_of_failure(output: str, target: Target) -> str:
             f"{target} called the host ({match[2]}) while it was imported. There is no host while a component is built: "
             "do it in a handler, or in a function for @app.on_event('startup')."
         )
+    if "fuel allocated for hostcalls has been exhausted" in output:
+        return (
+            f"{target} and its dependencies take more than 128 MiB of memory when they have been imported, and a component is "
+            "made of what is in memory then. Leave out the largest packages, or make several applications."
+        )
     kept = [line for line in output.strip().splitlines() if line.strip()][-20:]
     return f"componentize-py could not make the component of {target}:\n" + "\n".join(f"  {line}" for line in kept)
 
