@@ -135,9 +135,10 @@ def _walk(root: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not _is_junk_folder(here / name))
         for name in files:
             path = here / name
-            if not name.startswith(".") and path.suffix not in JUNK_SUFFIXES and path.is_file():
-                if path.suffix == ".py" or path.stat().st_size <= DATA_FILE_MAX:
-                    yield path
+            if name.startswith(".") or path.suffix in JUNK_SUFFIXES or not path.is_file():
+                continue
+            if path.suffix == ".py" or path.stat().st_size <= DATA_FILE_MAX:
+                yield path
 
 
 def _is_junk_folder(path: Path) -> bool:
