@@ -175,6 +175,8 @@ _LATE_MODULES = [
     "copy",
     "encodings.ascii",
     "encodings.cp1252",
+    # For the names of files in a `zipfile`.
+    "encodings.cp437",
     "encodings.idna",
     "encodings.latin_1",
     "encodings.punycode",
