@@ -272,6 +272,15 @@ def test_a_package_with_native_code_is_named(tmp_path, index, through):
         dependencies.install(project)
 
 
+def test_a_package_with_native_code_is_named_where_every_version_of_another_one_needs_it(tmp_path, index):
+    make_wheel(index, "native", "1.0", "cp314-cp314-manylinux2014_x86_64", **{"native.py": ""})
+    for version in ("1.0", "2.0"):
+        make_wheel(index, "outer", version, requires="native", **{"outer.py": ""})
+    project = write(tmp_path / "project", {"requirements.txt": "outer\n"})
+    with pytest.raises(BuildError, match=r"needs 'native', which has native code: it comes compiled .*manylinux2014_x86_64"):
+        dependencies.install(project)
+
+
 def test_a_wheel_that_only_says_that_it_is_pure_is_refused(tmp_path, index):
     make_wheel(index, "sly", "1.0", **{"sly/__init__.py": "", "sly/fast.cpython-314-x86_64-linux-gnu.so": "x"})
     make_wheel(index, "linked", "1.0", **{"linked/fast.cpython-314-wasm32-wasi.so": "x"})

@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import extensions
 from .project import BuildError
@@ -104,6 +105,8 @@ def _install_into(folder: Path, source: str, lines: list[str], say: Callable[[st
             # Some package has no pure wheel. If it has only its source, that is built; then all is tried again.
             requirement = _without_wheel(result.stderr)
             if requirement is None or requirement in built:
+                if (native := _first_native(requirements, work / "wheels")) is not None:
+                    raise BuildError(_native_message(native[0], source, f"it comes compiled for one machine ({native[1]})"))
                 raise BuildError(f"the dependencies in {source} cannot be installed:\n{_last_lines(result.stderr)}")
             built.add(requirement)
             _build_wheel(requirement, work / "wheels", source)
@@ -120,6 +123,25 @@ def _native_packages(requirements: Path, wheels: Path) -> list[str]:
     Each with its version. Without this pip would look for older and older versions of whatever needs them, down to one
     that does not.
     """
+    packages = [package["metadata"] for package in _on_ordinary_machine(requirements, wheels)]
+    known = [found for found in packages if extensions.known(found["name"]) or _normal(found["name"]) in SPEEDUPS]
+    return [f"{found['name']}=={found['version']}" for found in known]
+
+
+def _first_native(requirements: Path, wheels: Path) -> tuple[str, str] | None:
+    """A package with native code, and its wheel, that the requirements would lead to on an ordinary machine.
+
+    Where pip has tried one version after the other of what needs it, it does not say so.
+    """
+    for package in _on_ordinary_machine(requirements, wheels):
+        found, wheel = package["metadata"], package["download_info"]["url"].rpartition("/")[2]
+        if not wheel.endswith("-none-any.whl") and not _has_pure_wheel(f"{found['name']}=={found['version']}"):
+            return found["name"], wheel
+    return None
+
+
+def _on_ordinary_machine(requirements: Path, wheels: Path) -> list[dict[str, Any]]:
+    """What pip would install on an ordinary machine, as in its report."""
     platforms = [f"--platform={name}" for name in ("any", "manylinux2014_x86_64", "manylinux_2_28_x86_64")]
     abis = [f"--abi={name}" for name in ("none", "abi3", f"cp{PYTHON.replace('.', '')}")]
     with tempfile.TemporaryDirectory() as target:
@@ -134,9 +156,8 @@ def _native_packages(requirements: Path, wheels: Path) -> list[str]:
     if result.returncode != 0:
         # Perhaps a package without any wheel, which is built then, and this asked again; else it is explained there.
         return []
-    packages = [item["metadata"] for item in json.loads(result.stdout)["install"]]
-    known = [found for found in packages if extensions.known(found["name"]) or _normal(found["name"]) in SPEEDUPS]
-    return [f"{found['name']}=={found['version']}" for found in known]
+    packages: list[dict[str, Any]] = json.loads(result.stdout)["install"]
+    return packages
 
 
 def _has_pure_wheel(requirement: str) -> bool:
