@@ -453,7 +453,7 @@ def test_a_wheel_has_the_wit_package_and_the_type_marker(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"covet/wit/{path.name}" for path in (ROOT / "wit").glob("*.wit")} <= names
-    assert {"covet/py.typed", "covet/_build/component.py"} <= names
+    assert {"covet/py.typed", "covet/_commands/build/component.py"} <= names
 
 
 @pytest.mark.host
