@@ -121,6 +121,10 @@ class ASGIAdapter:
             raise Refusal(404)
         try:
             headers = [(name.decode("ascii").lower(), value.decode()) for name, value in raw]
+            # Those are the host's, see `request.rs`.
+            headers = [field for field in headers if not field[0].startswith("covet-")]
+            if (version := scope.get("http_version", "1.1")) != "1.1":
+                headers.insert(0, ("covet-http-version", version))
         except UnicodeDecodeError:
             raise Refusal(400, CLOSE) from None
         client = scope.get("client")

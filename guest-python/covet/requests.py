@@ -92,6 +92,16 @@ class Request:
         """Address and port of the client."""
         return Address.parse(self._record.peer)
 
+    @property
+    def http_version(self) -> str:
+        """`1.0`, `1.1`, `2` or `3`."""
+        return self.headers.get("covet-http-version", "1.1")
+
+    @property
+    def client_subject(self) -> str | None:
+        """Whose certificate the client has proved to own, `CN=name` for example; None where it sent none (mutual TLS)."""
+        return self.headers.get("covet-client-subject")
+
     @cached_property
     def state(self) -> State:
         """A place for attributes that belong to this request."""

@@ -119,6 +119,13 @@ def test_the_scope_is_that_of_uvicorn(run):
     ]
 
 
+def test_the_version_of_http_is_in_the_scope_and_not_among_the_headers():
+    fields = [("host", "a"), ("covet-http-version", "2"), ("covet-client-subject", "CN=me")]
+    scope = scope_of(RequestRecord(0, "GET", "https://a", "/", [], fields, "1.2.3.4:5", EMPTY), {})
+    assert (scope["http_version"], scope["scheme"]) == ("2", "https")
+    assert scope["headers"] == [(b"host", b"a"), (b"covet-client-subject", b"CN=me")]
+
+
 @pytest.mark.parametrize(
     ("origin", "peer", "server", "client"),
     [

@@ -84,6 +84,12 @@ def test_the_client_is_an_address(peer, expected):
     assert request_of(peer=peer).client == Address(*expected)
 
 
+def test_the_version_and_the_certificate_are_what_the_host_says():
+    request = request_of(headers=[("host", "a"), ("covet-http-version", "2"), ("covet-client-subject", "CN=me")])
+    assert (request.http_version, request.client_subject) == ("2", "CN=me")
+    assert (request_of().http_version, request_of().client_subject) == ("1.1", None)
+
+
 def test_headers_are_a_mapping_whose_names_have_no_case():
     headers = Headers({"A": "1", "b": "2"})
     assert (headers["a"], headers["A"], dict(headers), len(headers)) == ("1", "1", {"a": "1", "b": "2"}, 2)

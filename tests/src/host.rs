@@ -107,7 +107,8 @@ impl Host {
         });
         match ready.recv_timeout(START_TIMEOUT) {
             Ok(line) => {
-                let address = line.strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+                let url = line.strip_prefix("listening on http").map(|url| url.trim_start_matches('s'));
+                let address = url.and_then(|url| url.strip_prefix("://")).and_then(|address| address.parse().ok());
                 let address = address.unwrap_or_else(|| panic!("not a ready line: {line}"));
                 Started::Listening(Self { child, address, log })
             }

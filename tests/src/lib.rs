@@ -2,6 +2,7 @@
 //! to it. `make guests` builds what is served.
 
 pub mod compose;
+pub mod frames;
 mod host;
 mod http;
 mod paths;

@@ -26,18 +26,25 @@ Message = MutableMapping[str, Any]
 def scope_of(record: "bridge.RequestRecord", state: dict[str, Any]) -> dict[str, Any]:
     """The scope of a request, as uvicorn makes it."""
     raw_path, _, query = record.target.partition("?")
+    headers = record.headers
+    version = "1.1"
+    # What the host says is at the beginning, after the name of the host.
+    for name, value in headers[:2]:
+        if name == "covet-http-version":
+            version = value
+            headers = [field for field in headers if field[0] != name]
     scheme, _, authority = record.origin.partition("://")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
+        "http_version": version,
         "method": record.method,
         "scheme": scheme,
         "path": unquote(raw_path) if "%" in raw_path else raw_path,
         "raw_path": raw_path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in record.headers],
+        "headers": [(name.encode(), value.encode()) for name, value in headers],
         "client": _address(record.peer, 0),
         "server": _address(authority, 443 if scheme == "https" else 80),
         "state": state.copy(),

@@ -24,12 +24,14 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve one application over HTTP/1.1.
+    /// Serve one application over HTTP/1.1 and HTTP/2, with TLS or without.
     Run(Box<RunFlags>),
     /// Compile an application into the cache, so that its first start is as fast as the next.
     Compile(CompileFlags),
     /// Show what an application needs, offers and serves.
     Inspect(InspectFlags),
+    /// Make a certificate for this machine, signed by a certificate authority of your own, for development.
+    DevCert(DevCertFlags),
 }
 
 /// What every command needs to load a component.
@@ -73,6 +75,9 @@ pub(crate) struct RunFlags {
     #[arg(long, env = "COVET_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
+
     /// Threads, each with an event loop and instances of its own [default: one for each processor].
     #[arg(long, env = "COVET_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -98,6 +103,14 @@ pub(crate) struct RunFlags {
     /// Largest head of a request; 431 beyond it.
     #[arg(long, env = "COVET_MAX_HEAD", value_name = "SIZE", default_value = "32KiB")]
     pub(crate) max_head: ByteSize,
+
+    /// Largest number of header fields of a request; 431 beyond it.
+    #[arg(long, env = "COVET_MAX_FIELDS", value_name = "N", default_value = "100", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) max_fields: u16,
+
+    /// Requests that one connection of HTTP/2 may have under way.
+    #[arg(long, env = "COVET_MAX_STREAMS", value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_streams: u32,
 
     /// Time for the head of a request, from its first byte.
     #[arg(long, env = "COVET_HEAD_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
@@ -158,6 +171,79 @@ pub(crate) struct RunFlags {
     /// How long running requests may go on after SIGTERM or SIGINT.
     #[arg(long, env = "COVET_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
+}
+
+/// Certificates, and what is asked of clients.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsFlags {
+    /// A certificate and those that sign it, in PEM. Several times for several: the one whose names fit is chosen, else
+    /// the first. Files that change are read again.
+    #[arg(long, env = "COVET_TLS_CERT", value_name = "FILE", value_delimiter = ',', requires = "tls_key")]
+    pub(crate) tls_cert: Vec<PathBuf>,
+
+    /// The private key of the certificate, in PEM; as many as certificates, in their order.
+    #[arg(long, env = "COVET_TLS_KEY", value_name = "FILE", value_delimiter = ',', requires = "tls_cert")]
+    pub(crate) tls_key: Vec<PathBuf>,
+
+    /// The oldest version of TLS that is accepted.
+    #[arg(long, env = "COVET_TLS_MIN_VERSION", value_name = "VERSION", default_value = "1.2")]
+    pub(crate) tls_min_version: TlsVersion,
+
+    /// Ask clients for a certificate that one of these has signed, in PEM (mutual TLS). The application finds its subject
+    /// in `request.client_subject`.
+    #[arg(long, env = "COVET_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Whether a client may do without a certificate.
+    #[arg(
+        long,
+        env = "COVET_TLS_CLIENT_AUTH",
+        value_name = "MODE",
+        default_value = "required",
+        requires = "tls_client_ca"
+    )]
+    pub(crate) tls_client_auth: ClientAuth,
+
+    /// Time for the handshake of TLS.
+    #[arg(long, env = "COVET_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) handshake_timeout: Duration,
+
+    /// Listen here in plain text too, and send whoever asks there to https://.
+    #[arg(long, env = "COVET_HTTP_REDIRECT", value_name = "ADDRESS:PORT", value_parser = address, requires = "tls_cert")]
+    pub(crate) http_redirect: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsVersion {
+    #[value(name = "1.2")]
+    Tls12,
+    #[value(name = "1.3")]
+    Tls13,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientAuth {
+    /// The handshake fails without one.
+    Required,
+    /// What a client sends is checked, and one that sends none is served too.
+    Optional,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DevCertFlags {
+    /// Names and addresses that the certificate is for.
+    #[arg(value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub(crate) names: Vec<String>,
+
+    /// Where the certificate and its key go: NAME.pem and NAME.key, of the first name.
+    #[arg(long, env = "COVET_DIR", value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// Where the certificate authority is kept, and found again [default: $XDG_DATA_HOME/covet-host or
+    /// ~/.local/share/covet-host].
+    #[arg(long, env = "COVET_CA_DIR", value_name = "DIR")]
+    pub(crate) ca_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -276,6 +362,10 @@ mod tests {
             ["--env", "NAME"],
             ["--instances", "0"],
             ["--log-format", "xml"],
+            ["--tls-cert", "a.pem"],
+            ["--tls-client-ca", "a.pem"],
+            ["--http-redirect", "127.0.0.1:80"],
+            ["--tls-min-version", "1.1"],
         ] {
             let parsed = CommandLine::try_parse_from(["covet-host", "run", "app.wasm"].into_iter().chain(arguments));
             assert!(parsed.is_err(), "{arguments:?}");

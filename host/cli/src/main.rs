@@ -3,11 +3,13 @@
 
 mod compile;
 mod component;
+mod dev_cert;
 mod failure;
 mod flags;
 mod inspect;
 mod logging;
 mod run;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
         Command::Run(flags) => run::run(*flags),
         Command::Compile(flags) => compile::compile(&flags),
         Command::Inspect(flags) => inspect::inspect(&flags),
+        Command::DevCert(flags) => dev_cert::make(&flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,12 +7,13 @@ use covet_wasm::{Discard, Limits, PoolOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{component, failure::Failure, flags::RunFlags, logging};
+use crate::{component, failure::Failure, flags::RunFlags, logging, tls};
 
 pub(crate) fn run(flags: RunFlags) -> Result<(), Failure> {
     let _log = logging::start(&flags.component)?;
     raise_descriptor_limit();
-    let options = options(&flags);
+    let tls = tls::read(&flags.tls)?.map(Arc::new);
+    let options = Options { tls: tls.clone(), ..options(&flags) };
     let (engine, artifact) = component::compile(&flags.component)?;
     let app = Arc::new(component::load(&flags.component, &engine, &artifact, limits(&flags))?);
     // Before anything is announced, so that a signal that follows the ready line is not lost.
@@ -23,11 +24,16 @@ pub(crate) fn run(flags: RunFlags) -> Result<(), Failure> {
         Stop::new().map_err(|e| Failure::runtime("cannot listen for signals", &e))?
     };
     let server = start(&flags, &app, options)?;
-    println!("listening on http://{}", server.address());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{}", server.address());
+    if let Some(address) = server.redirect_address() {
+        println!("redirecting http://{address}");
+    }
     runtime.block_on(async {
         tokio::select! {
             signal = stop.asked_for() => tracing::info!(signal, "draining"),
             () = server.failed() => tracing::error!("a thread of the server has ended, draining the others"),
+            () = tls::keep_fresh(tls.as_deref()) => unreachable!("it goes on until something else ends"),
         }
     });
     // A second signal ends the process at once; it is waited for beside the drain.
@@ -68,6 +74,7 @@ fn start(flags: &RunFlags, app: &Arc<covet_wasm::App>, options: Options) -> Resu
     let server = Server::start(app.clone(), options).map_err(|error| match &error {
         ServeError::Routes(_) => Failure::usage(flags.component.file.display(), &error),
         ServeError::Bind(_) => Failure::usage("--listen", &error),
+        ServeError::Redirect(_) => Failure::usage("--http-redirect", &error),
         ServeError::Network(_) => Failure::usage(format!("--io {}", flags.io), &error),
         ServeError::Threads(_) => Failure::runtime("cannot serve", &error),
     })?;
@@ -95,8 +102,12 @@ fn options(flags: &RunFlags) -> Options {
             idle_timeout: flags.idle_timeout,
             write_timeout: flags.write_timeout,
             head_bytes_max: usize::try_from(flags.max_head.as_u64()).unwrap_or(usize::MAX),
-            ..ConnectionLimits::default()
+            fields_max: usize::from(flags.max_fields),
+            handshake_timeout: flags.tls.handshake_timeout,
+            streams_max: flags.max_streams,
         },
+        tls: None,
+        redirect: flags.tls.http_redirect,
         body_bytes_max: flags.max_body.as_u64(),
         pool: PoolOptions {
             stock: flags.stock as usize,

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log,
-    connection::Busy,
+    connection::{Arrival, Busy},
     options::{ConnectionLimits, Options},
     request,
     response::{self, Body, Refusal},
@@ -45,8 +45,7 @@ impl Dispatcher {
     pub(crate) async fn dispatch(
         &self,
         request: http::Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
+        arrival: &Arrival,
         busy: Busy,
     ) -> Result<Response<Body>, Infallible> {
         let began = Instant::now();
@@ -54,15 +53,16 @@ impl Dispatcher {
         // If the client goes before there is an answer, this future is dropped and with it the guest.
         let (head, incoming) = request.into_parts();
         let mut route = None;
-        let answer = self.answer(&head, incoming, peer, local, &mut route).await;
+        let answer = self.answer(&head, incoming, arrival, &mut route).await;
         let response = answer.unwrap_or_else(|refusal| {
             access_log::explain(self.app(), &head, route, &refusal);
             refusal.response()
         });
         exchange.answered(response.status().as_u16(), Instant::now());
-        let line = self.options.access_log.then(|| access_log::Line::new(&head, peer, &response, began));
+        let line = self.options.access_log.then(|| access_log::Line::new(&head, arrival.peer, &response, began));
+        let pace = busy.pace();
         Ok(response.map(|body| {
-            body.on_finish(move |sent| {
+            body.at_pace(pace).on_finish(move |sent| {
                 drop(busy);
                 drop(exchange);
                 if let Some(line) = line {
@@ -76,18 +76,17 @@ impl Dispatcher {
         &self,
         head: &Parts,
         incoming: Incoming,
-        peer: SocketAddr,
-        local: SocketAddr,
+        arrival: &Arrival,
         found: &mut Option<u32>,
     ) -> Result<Response<Body>, Refusal> {
-        let origin = request::origin(head, local)?;
+        let origin = request::origin(head, arrival)?;
         let (route, params) = match self.router.find(head.method.as_str(), head.uri.path())? {
             Found::Route { route, params } => (route, params),
             Found::MethodNotAllowed { allow } => return Err(Refusal::MethodNotAllowed { allow }),
             Found::Nothing => return Err(Refusal::NotFound),
         };
         *found = Some(route);
-        let headers = request::headers(head)?;
+        let headers = request::headers(head, arrival)?;
         let patience = self.app().limits().deadline;
         let body = request::body(incoming, self.options.body_bytes_max, patience).await?;
         let request = Request {
@@ -97,7 +96,7 @@ impl Dispatcher {
             target: request::target(&head.uri).to_owned(),
             params,
             headers,
-            peer: peer.to_string(),
+            peer: arrival.peer.to_string(),
             body,
         };
         let response = self.pool.call(request).await?;

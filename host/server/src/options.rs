@@ -1,8 +1,10 @@
 //! What an operator can set, as it is meant: units resolved, defaults filled in.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use covet_wasm::{Isolation, PoolOptions};
+
+use crate::tls::Tls;
 
 /// The settings of a server with one application.
 #[derive(Clone, Debug)]
@@ -13,6 +15,10 @@ pub struct Options {
     pub threads: usize,
     /// The network layer.
     pub net: covet_net::Config,
+    /// The certificates of the server; without them it speaks plain text.
+    pub tls: Option<Arc<Tls>>,
+    /// Where plain requests are sent to the same address with TLS.
+    pub redirect: Option<SocketAddr>,
     /// Limits of a connection.
     pub connection: ConnectionLimits,
     /// The largest body of a request in bytes.
@@ -38,6 +44,10 @@ pub struct ConnectionLimits {
     pub head_bytes_max: usize,
     /// Header fields; 431 beyond it.
     pub fields_max: usize,
+    /// For the handshake of TLS.
+    pub handshake_timeout: Duration,
+    /// Requests that one connection of HTTP/2 or 3 may have under way.
+    pub streams_max: u32,
 }
 
 impl Default for ConnectionLimits {
@@ -48,6 +58,8 @@ impl Default for ConnectionLimits {
             write_timeout: Duration::from_secs(30),
             head_bytes_max: 32 << 10,
             fields_max: 100,
+            handshake_timeout: Duration::from_secs(10),
+            streams_max: 128,
         }
     }
 }
@@ -58,6 +70,8 @@ impl Default for Options {
             listen: ([127, 0, 0, 1], 8000).into(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             net: covet_net::Config::default(),
+            tls: None,
+            redirect: None,
             connection: ConnectionLimits::default(),
             body_bytes_max: 10 << 20,
             pool: PoolOptions::default(),

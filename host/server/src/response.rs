@@ -12,7 +12,7 @@ use covet_wasm::{BodyCut, BodyFault, BodyStream, CallError, Frame, ResponseBody}
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::SizeHint;
 
-use crate::router::BadPath;
+use crate::{connection::Pace, router::BadPath};
 
 /// Why a request gets an answer of the host's own.
 #[derive(Debug, thiserror::Error)]
@@ -182,6 +182,7 @@ pub struct Body {
     sent: Sent,
     /// Told when the body is over or given up.
     finished: Option<Box<dyn FnOnce(Sent)>>,
+    pace: Option<Pace>,
 }
 
 enum Content {
@@ -203,13 +204,23 @@ impl Body {
         Self::new(Content::Full(Some(bytes)))
     }
 
+    pub(crate) fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
     fn new(content: Content) -> Self {
-        Self { content, sent: Sent::default(), finished: None }
+        Self { content, sent: Sent::default(), finished: None, pace: None }
     }
 
     /// Calls `finished` once, when the body has been sent, has failed or has been given up.
     pub(crate) fn on_finish(mut self, finished: impl FnOnce(Sent) + 'static) -> Self {
         self.finished = Some(Box::new(finished));
+        self
+    }
+
+    /// Tells `pace` when more of the body is asked for and when there is some.
+    pub(crate) fn at_pace(mut self, pace: Option<Pace>) -> Self {
+        self.pace = pace;
         self
     }
 
@@ -246,7 +257,13 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyCut>>> {
+        if let Some(pace) = &self.pace {
+            pace.asked();
+        }
         let frame = self.poll_content(context);
+        if let (Some(pace), Poll::Ready(Some(Ok(_)))) = (&self.pace, &frame) {
+            pace.handed();
+        }
         if let Poll::Ready(frame) = &frame {
             match frame {
                 Some(Ok(frame)) => self.sent.bytes += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),

@@ -18,12 +18,14 @@ use crate::{
     dispatch::Dispatcher,
     drain::{Drain, DrainSwitch, drain},
     options::Options,
+    redirect,
     router::{RouteError, Router},
 };
 
 /// A server that accepts connections. Dropping it without [`Server::drain`] leaves its threads running.
 pub struct Server {
     address: SocketAddr,
+    redirect_address: Option<SocketAddr>,
     backend: Backend,
     switch: DrainSwitch,
     ended: Arc<Notify>,
@@ -39,6 +41,9 @@ pub enum ServeError {
     /// The address cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The address for redirects cannot be had.
+    #[error(transparent)]
+    Redirect(BindError),
     /// The network layer does not work here.
     #[error("cannot set up the network layer")]
     Network(#[from] SetupError),
@@ -56,6 +61,11 @@ impl Server {
         let router = Arc::new(Router::new(app.routes())?);
         let sockets = covet_net::bind(options.listen, options.threads.max(1), BACKLOG)?;
         let address = sockets[0].local_addr()?;
+        let mut redirect = match options.redirect {
+            Some(redirect) => covet_net::bind(redirect, 1, BACKLOG).map_err(ServeError::Redirect)?.pop(),
+            None => None,
+        };
+        let redirect_address = redirect.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let options = Arc::new(Options { listen: address, ..options });
         let (switch, drain) = drain();
         let (report, reports) = mpsc::channel();
@@ -68,6 +78,8 @@ impl Server {
                 router: router.clone(),
                 options: options.clone(),
                 drain: drain.clone(),
+                // One thread is enough for what every client does once.
+                redirect: redirect.take(),
             };
             let (report, end) = (report.clone(), End(ended.clone()));
             let run = move || {
@@ -77,7 +89,7 @@ impl Server {
             threads.push(thread::Builder::new().name(format!("covet-{index}")).spawn(run)?);
         }
         drop(report);
-        let mut server = Self { address, backend: Backend::Epoll, switch, ended, threads };
+        let mut server = Self { address, redirect_address, backend: Backend::Epoll, switch, ended, threads };
         for _ in 0..server.threads.len() {
             match reports.recv() {
                 Ok(Ok(backend)) => server.backend = backend,
@@ -94,6 +106,11 @@ impl Server {
     /// Where it listens; the port is the real one.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it sends clients to TLS, if it does.
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect_address
     }
 
     /// The network layer that is in use.
@@ -140,6 +157,7 @@ struct Core {
     router: Arc<Router>,
     options: Arc<Options>,
     drain: Drain,
+    redirect: Option<std::net::TcpListener>,
 }
 
 type Report = mpsc::Sender<Result<Backend, ServeError>>;
@@ -164,6 +182,10 @@ impl Core {
 
     async fn serve(mut self, socket: std::net::TcpListener, backend: Backend, report: &Report) -> io::Result<()> {
         let mut listener = Listener::new(socket)?;
+        if let Some(socket) = self.redirect.take() {
+            let redirects = redirect::serve(Listener::new(socket)?, self.options.clone(), self.drain.clone());
+            spawn_local(redirects);
+        }
         let pool = Pool::start(self.app.clone(), self.options.pool.clone());
         let dispatcher = Dispatcher::new(self.router.clone(), pool.clone(), self.options.clone());
         let connections = Connections::default();
@@ -175,7 +197,8 @@ impl Core {
                 () = self.drain.begun() => break,
             };
             let guard = connections.enter();
-            let serving = connection::serve(stream, peer, dispatcher.clone(), drain.clone());
+            let tls = self.options.tls.as_ref().map(|tls| tls.acceptor());
+            let serving = connection::serve(stream, peer, dispatcher.clone(), tls, drain.clone());
             spawn_local(async move {
                 serving.await;
                 drop(guard);

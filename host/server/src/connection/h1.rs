@@ -1,49 +1,34 @@
-//! HTTP/1.1 on one connection: hyper parses and frames, this gives it requests' answers and ends it when it must end.
+//! HTTP/1.1 on one connection: hyper parses and frames, this gives it the answers to its requests.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
+use std::{net::SocketAddr, pin::Pin};
 
-use covet_net::Stream;
-use covet_wasm::Chain;
-use hyper::{server::conn::http1, service::service_fn};
+use http::Request;
+use http_body::Body;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
 
-use super::patience::{FLUSH_TIMEOUT, Patience, Patient, Slow, Timer};
-use crate::{dispatch::Dispatcher, drain::Drain, options::ConnectionLimits};
+use super::{
+    Answer, Busy, Transport,
+    drive::{Connection, drive},
+    patience::{Patience, Patient},
+};
+use crate::{drain::Drain, options::ConnectionLimits};
 
-/// Serves a connection until its client, its limits or the drain of the host end it.
-pub(crate) async fn serve(stream: Stream, peer: SocketAddr, dispatcher: Rc<Dispatcher>, mut drain: Drain) {
-    let limits = dispatcher.connection_limits().clone();
-    let local = stream.local_addr().unwrap_or_else(|_| dispatcher.listen());
-    let patience = Patience::new(limits.clone());
+pub(super) async fn serve<F: Answer>(
+    stream: impl Transport,
+    limits: &ConnectionLimits,
+    peer: SocketAddr,
+    drain: Drain,
+    answer: impl Fn(Request<Incoming>, Busy) -> F + 'static,
+) {
+    let patience = Patience::of_http1(limits);
     let stream = Patient { stream, patience: patience.clone() };
-    let service = service_fn(|request| {
-        let busy = patience.request_began();
-        let dispatcher = dispatcher.clone();
-        async move { dispatcher.dispatch(request, peer, local, busy).await }
-    });
-    let mut connection = pin!(protocol(&limits).serve_connection(stream, service));
-    let mut draining = pin!(drain.begun());
-    let (mut timer, mut told) = (Timer::default(), false);
-    let ended = poll_fn(|context| {
-        // First, so that a connection that is idle when the drain begins is closed by the poll below.
-        if !told && draining.as_mut().poll(context).is_ready() {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        if let Poll::Ready(result) = connection.as_mut().poll(context) {
-            return Poll::Ready(Ok(result));
-        }
-        timer.poll_slow(&patience, context).map(Err)
-    })
-    .await;
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, error = %Chain(&error), "connection ended"),
-        Err(Slow::Idle) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(FLUSH_TIMEOUT, connection).await;
-        }
-        Err(slow) => tracing::debug!(%peer, ?slow, "connection closed because its client is too slow"),
-    }
+    let service = service_fn(|request| answer(request, patience.request_began()));
+    let connection = protocol(limits).serve_connection(stream, service);
+    drive(connection, &patience, peer, drain).await;
 }
 
 fn protocol(limits: &ConnectionLimits) -> http1::Builder {
@@ -59,6 +44,19 @@ fn protocol(limits: &ConnectionLimits) -> http1::Builder {
         // With it on, hyper 1.12 loses its own 400 where bytes of the bad request are left to read.
         .pipeline_flush(false);
     builder
+}
+
+impl<I, S, B> Connection for http1::Connection<I, S>
+where
+    I: Transport,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
 }
 
 /// hyper reads up to so much ahead of what is asked for, per connection.

@@ -1,17 +1,20 @@
-//! How long a connection may keep the host waiting: idle, in the middle of a request's head, or with a full send buffer.
+//! How long a connection may keep the host waiting: idle, in the middle of a request's head, with a full send buffer, or
+//! with a stream of HTTP/2 whose window is closed.
 //!
 //! hyper has one time for the first two. Here it is a wrapper round the stream that notes what happens and costs a
 //! request no timer: the one timer of a connection is only moved when a deadline comes nearer.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
+
+use slab::Slab;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
@@ -23,6 +26,12 @@ pub(crate) struct Patience {
     reading: Cell<Reading>,
     /// Since when the client has taken nothing although there is something to send.
     blocked: Cell<Option<Instant>>,
+    /// Whether one request follows the other, so that bytes between them are those of a head.
+    in_turn: bool,
+    /// For each body on its way: since when nothing more of it was asked for.
+    bodies: RefCell<Slab<Option<Instant>>>,
+    /// Not later than the earliest of `bodies`.
+    stalled: Cell<Option<Instant>>,
 }
 
 #[derive(Clone, Copy)]
@@ -47,9 +56,25 @@ pub(crate) enum Slow {
 }
 
 impl Patience {
-    pub(crate) fn new(limits: ConnectionLimits) -> Rc<Self> {
-        let reading = Cell::new(Reading::Idle(Instant::now()));
-        Rc::new(Self { limits, reading, blocked: Cell::new(None) })
+    pub(super) fn of_http1(limits: &ConnectionLimits) -> Rc<Self> {
+        Self::new(limits, true)
+    }
+
+    /// Here bytes may come at any time, pings for example, so that only what is asked for counts. And a body can wait
+    /// for its client while the connection as a whole goes on.
+    pub(super) fn of_http2(limits: &ConnectionLimits) -> Rc<Self> {
+        Self::new(limits, false)
+    }
+
+    fn new(limits: &ConnectionLimits, in_turn: bool) -> Rc<Self> {
+        Rc::new(Self {
+            limits: limits.clone(),
+            reading: Cell::new(Reading::Idle(Instant::now())),
+            blocked: Cell::default(),
+            in_turn,
+            bodies: RefCell::default(),
+            stalled: Cell::default(),
+        })
     }
 
     /// A head is complete; the request runs until the guard is dropped.
@@ -71,7 +96,7 @@ impl Patience {
     }
 
     fn read(&self) {
-        if matches!(self.reading.get(), Reading::Idle(_)) {
+        if self.in_turn && matches!(self.reading.get(), Reading::Idle(_)) {
             self.reading.set(Reading::Head(Instant::now()));
         }
     }
@@ -79,6 +104,10 @@ impl Patience {
     /// Notes whether the connection could take what was written to it.
     fn wrote(&self, is_blocked: bool) {
         self.blocked.set(is_blocked.then(|| self.blocked.get().unwrap_or_else(Instant::now)));
+        if !is_blocked && matches!(self.reading.get(), Reading::Idle(_)) {
+            // The rest of a long answer is still being taken.
+            self.reading.set(Reading::Idle(Instant::now()));
+        }
     }
 
     /// When the client will have been too slow, and in what; none while the host owes it an answer.
@@ -88,16 +117,52 @@ impl Patience {
             Reading::Head(since) => Some((since + self.limits.head_timeout, Slow::Head)),
             Reading::Busy(_) => None,
         };
-        let blocked = self.blocked.get().map(|since| (since + self.limits.write_timeout, Slow::Write));
-        match (reading, blocked) {
-            (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
-            (one, other) => one.or(other),
-        }
+        let write = [self.blocked.get(), self.stalled.get()].into_iter().flatten().min();
+        let write = write.map(|since| (since + self.limits.write_timeout, Slow::Write));
+        [reading, write].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+    }
+
+    /// Looks at every body, which is too much for every poll of a connection: to be called when a deadline has passed.
+    fn settle(&self) {
+        self.stalled.set(self.bodies.borrow().iter().filter_map(|(_, since)| *since).min());
     }
 }
 
 /// A request whose response has not been handed to the connection yet.
 pub(crate) struct Busy(Rc<Patience>);
+
+impl Busy {
+    /// For the body of the response, where the connection cannot tell that nobody takes it.
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        (!self.0.in_turn).then(|| Pace { key: self.0.bodies.borrow_mut().insert(None), patience: self.0.clone() })
+    }
+}
+
+/// Notes whether a body is asked for more.
+pub(crate) struct Pace {
+    patience: Rc<Patience>,
+    key: usize,
+}
+
+impl Pace {
+    /// The connection has room for more: from here on it is the guest that is waited for.
+    pub(crate) fn asked(&self) {
+        self.patience.bodies.borrow_mut()[self.key] = None;
+    }
+
+    /// Something was handed over.
+    pub(crate) fn handed(&self) {
+        let now = Instant::now();
+        self.patience.bodies.borrow_mut()[self.key] = Some(now);
+        self.patience.stalled.set(Some(self.patience.stalled.get().unwrap_or(now)));
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        self.patience.bodies.borrow_mut().remove(self.key);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -176,23 +241,26 @@ impl Timer {
             if sleep.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            if deadline <= tokio::time::Instant::now() {
+            if deadline > tokio::time::Instant::now() {
+                sleep.as_mut().reset(deadline);
+                continue;
+            }
+            patience.settle();
+            if patience.deadline().is_some_and(|(deadline, _)| deadline <= Instant::now()) {
                 return Poll::Ready(slow);
             }
-            sleep.as_mut().reset(deadline);
         }
     }
 }
-
-/// How long a connection that is told to end may take to flush what it has.
-pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use std::time::Duration;
+
     fn patience() -> Rc<Patience> {
-        Patience::new(ConnectionLimits::default())
+        Patience::of_http1(&ConnectionLimits::default())
     }
 
     #[test]
@@ -232,6 +300,39 @@ mod tests {
         patience.wrote(true);
         assert_eq!(patience.deadline().unwrap().0, first);
         patience.wrote(false);
+        assert!(patience.deadline().is_none());
+    }
+
+    #[test]
+    fn what_of_a_long_answer_is_taken_after_its_end_keeps_the_connection() {
+        let patience = patience();
+        let (idle, _) = patience.deadline().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        patience.wrote(false);
+        assert!(patience.deadline().unwrap().0 > idle);
+    }
+
+    #[test]
+    fn a_body_that_nobody_takes_makes_its_client_slow_though_the_connection_goes_on() {
+        let patience = Patience::of_http2(&ConnectionLimits::default());
+        patience.read();
+        assert_eq!(patience.deadline().unwrap().1, Slow::Idle, "bytes are no head here");
+        let busy = patience.request_began();
+        let (first, second) = (busy.pace().unwrap(), busy.pace().unwrap());
+        first.asked();
+        assert!(patience.deadline().is_none());
+        first.handed();
+        let (deadline, slow) = patience.deadline().unwrap();
+        assert_eq!(slow, Slow::Write);
+        std::thread::sleep(Duration::from_millis(2));
+        second.handed();
+        patience.wrote(false);
+        assert_eq!(patience.deadline().unwrap().0, deadline);
+        first.asked();
+        patience.settle();
+        assert!(patience.deadline().unwrap().0 > deadline, "the second waits for a shorter time");
+        drop(second);
+        patience.settle();
         assert!(patience.deadline().is_none());
     }
 }
