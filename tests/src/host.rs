@@ -59,6 +59,19 @@ pub fn command() -> Command {
     command
 }
 
+/// Runs `covet-host` to its end.
+///
+/// # Panics
+/// If it cannot be started, or prints what is not UTF-8.
+pub fn run(arguments: &[&str]) -> Finished {
+    let output = command().args(arguments).output().expect("the binary starts");
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
 /// The binary beside this test's own, in `target/<profile>/`.
 fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");

@@ -7,6 +7,6 @@ mod host;
 mod http;
 mod paths;
 
-pub use host::{Finished, Host, Started, command};
+pub use host::{Finished, Host, Started, command, run};
 pub use http::{Answer, Connection};
 pub use paths::{component, private_bytes, repository};

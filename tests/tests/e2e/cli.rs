@@ -2,16 +2,7 @@
 
 use std::{fs, net::TcpListener};
 
-use covet_tests::{Finished, Host, Started, command, component};
-
-fn run(arguments: &[&str]) -> Finished {
-    let output = command().args(arguments).output().unwrap();
-    Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
+use covet_tests::{Finished, Host, Started, command, component, run};
 
 /// One message, exit code 2, and no panic.
 fn assert_refused(finished: &Finished, message: &str) {

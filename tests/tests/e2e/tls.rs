@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use covet_tests::{Connection, Finished, Host, Started, command, component};
+use covet_tests::{Connection, Finished, Host, Started, command, component, run};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -51,15 +51,6 @@ impl Certificates {
 
     fn client(&self) -> ClientConfig {
         client(&self.path("ca/ca.pem"), rustls::DEFAULT_VERSIONS, None)
-    }
-}
-
-fn run(arguments: &[&str]) -> Finished {
-    let output = command().args(arguments).output().unwrap();
-    Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
